@@ -1,0 +1,241 @@
+"""encode(), decode() and open(): the three calls most programs need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec import media as files
+from codec.decoder import Image, Video, open_container
+from codec.encoder import EncodeProgress, EncodeStats, Media, encode_media
+from codec.options import DEFAULT_EFFORT, DEFAULT_GOP, EncodeOptions
+from codec.reconstruct import Crop
+from codec.signal import Samples, check_samples
+from formats.atomic import write_bytes
+from formats.colour import BT709, SRGB
+from formats.errors import InputError, MediaError
+from formats.network import NetworkConfig
+
+__all__ = ["Encoded", "decode", "encode", "open"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The result of an encode.
+
+    Attributes:
+        data: the bytes of a `.crdx` file.
+        stats: size, quality, time, network; see `EncodeStats`.
+    """
+
+    data: bytes = field(repr=False)
+    stats: EncodeStats
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
+        """Write the file atomically.
+
+        Raises:
+            OutputError: it cannot be written, or exists and `overwrite` is False.
+        """
+        write_bytes(path, self.data, overwrite=overwrite)
+
+
+def encode(
+    source: Any,
+    *,
+    quality: float | None = None,
+    lam: float | None = None,
+    target_bpp: float | None = None,
+    target_size: int | None = None,
+    target_psnr: float | None = None,
+    effort: int = DEFAULT_EFFORT,
+    steps: int | None = None,
+    seed: int = 0,
+    split: str | None = None,
+    gop: int = DEFAULT_GOP,
+    device: str = "auto",
+    network: NetworkConfig | None = None,
+    bit_depth: int | None = None,
+    rate: Fraction | int = Fraction(25),
+    progress: Callable[[EncodeProgress], None] | None = None,
+    state_path: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+) -> Encoded:
+    """Encode an image or a video.
+
+    Args:
+        source: a path (or the bytes) of an image or a video file, or an array (or CPU tensor)
+            of code values: (H, W) or (H, W, C) is an image, (T, H, W, C) a video; C is 1
+            (grey), 3 (R'G'B') or 4 (with straight alpha), dtype uint8 or uint16.
+        quality: 0..100, the default scale of rate (50 if no other target is given).
+        lam: lambda, mean squared error (samples in [0, 1]) per bit per pixel, 1e-7..10.
+        target_bpp: bits per pixel, not exceeded, all bytes of the file counted.
+        target_size: bytes of the file, not exceeded.
+        target_psnr: dB, reached if possible.
+        effort: 1..9, optimiser steps; time is proportional to them.
+        steps: overrides the steps of `effort`.
+        seed: the result is a function of source, options, seed and device.
+        split: axis partition: "x+y" or "xy" for an image; "x+y+t", "xy+t", "x+yt", "xt+y" or
+            "xyt" for a video.
+        gop: frames per unit of a video: random access, memory and fitting granularity.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        network: an explicit architecture instead of one sized for the target.
+        bit_depth: of an array of uint16 samples (default 16); files know theirs.
+        rate: frames per second of an array; files know theirs.
+        progress: called after every optimiser step.
+        state_path: keep a resumable state in this file while encoding.
+        resume: continue from `state_path` if it exists.
+
+    Returns:
+        The bytes and the statistics.
+
+    Raises:
+        InputError: a bad argument. MediaError: a file that cannot be read. ResumeError: a
+        state of another encode.
+    """
+    options = EncodeOptions(
+        quality=quality,
+        lam=lam,
+        target_bpp=target_bpp,
+        target_size=target_size,
+        target_psnr=target_psnr,
+        effort=effort,
+        steps=steps,
+        seed=seed,
+        split=split,
+        gop=gop,
+        device=device,
+        network=network,
+    )
+    if isinstance(source, str | os.PathLike | bytes):
+        content = media_of_file(source, options.gop)
+    else:
+        content = _media_of_array(source, options.gop, bit_depth, Fraction(rate))
+    data, stats = encode_media(
+        content,
+        options,
+        progress=progress,
+        state_path=Path(state_path) if state_path is not None else None,
+        resume=resume,
+    )
+    return Encoded(data, stats)
+
+
+def decode(
+    source: bytes | str | os.PathLike[str],
+    *,
+    frames: slice | None = None,
+    crop: Crop | None = None,
+    scale: float = 1.0,
+    device: str = "auto",
+) -> Samples:
+    """Decode a `.crdx` file, or the part of it that is asked for.
+
+    Args:
+        source: a path, or the bytes of a file.
+        frames: which frames of a video, by default all; steps other than 1 are not supported.
+        crop: (x, y, width, height) in pixels of the coded picture.
+        scale: output size relative to the (cropped) picture, 0.001..64.
+        device: where to evaluate the network.
+
+    Returns:
+        (H, W, C) for an image, (T, H, W, C) for a video; uint8, or uint16 above 8 bits.
+
+    Raises:
+        FormatError: the file is damaged. InputError: the request lies outside it.
+    """
+    with open(source, device=device) as content:
+        if isinstance(content, Video):
+            return content.read(frames, crop=crop, scale=scale)
+        if frames is not None:
+            raise InputError("frames: the file is an image, only videos have frames")
+        return content.read(crop=crop, scale=scale)
+
+
+def open(
+    source: bytes | str | os.PathLike[str], *, device: str = "auto"
+) -> Image | Video:
+    """Open a `.crdx` file for random access; only its front is read.
+
+    Returns:
+        An `Image` or a `Video`, usable as a context manager.
+
+    Raises:
+        FormatError, MediaError: the file is damaged, or cannot be read.
+    """
+    return open_container(source, device)
+
+
+# -- sources --------------------------------------------------------------------------------
+
+
+def media_of_file(source: str | os.PathLike[str] | bytes, gop: int) -> Media:
+    """What to encode for a media file."""
+    kind = files.sniff(source)
+    if kind == "crdx":
+        raise MediaError(f"{_name(source)}: expected an image or a video, it is a .crdx already")
+    if kind == "image":
+        image = files.read_image(source)
+        samples = image.samples
+        metadata = {
+            name: value
+            for name, value in (("icc", image.icc), ("exif", image.exif), ("xmp", image.xmp))
+            if value
+        }
+        return Media(
+            lambda: [samples],
+            video=False,
+            bit_depth=image.bit_depth,
+            colour=SRGB,
+            metadata=metadata,
+        )
+    with files.open_video(source) as video:
+        info = video.info
+        audio = video.audio()
+
+    def units() -> Iterator[Samples]:
+        with files.open_video(source) as again:
+            group: list[Samples] = []
+            for frame in again:
+                group.append(frame)
+                if len(group) == gop:
+                    yield np.stack(group)
+                    group = []
+            if group:
+                yield np.stack(group)
+
+    return Media(
+        units,
+        video=True,
+        bit_depth=info.bit_depth,
+        colour=info.colour,
+        subsampling=info.subsampling,
+        rate=info.rate,
+        metadata={"audio": audio} if audio else {},
+    )
+
+
+def _media_of_array(source: Any, gop: int, bit_depth: int | None, rate: Fraction) -> Media:
+    samples, depth = check_samples(source, bit_depth)
+    if samples.ndim == 3:
+        return Media(lambda: [samples], video=False, bit_depth=depth)
+    if rate <= 0:
+        raise InputError(f"rate: expected frames per second above 0, got {rate}")
+    return Media(
+        lambda: [samples[i : i + gop] for i in range(0, len(samples), gop)],
+        video=True,
+        bit_depth=depth,
+        colour=BT709,
+        subsampling="420" if samples.shape[-1] == 3 else "400",
+        rate=rate,
+    )
+
+
+def _name(source: str | os.PathLike[str] | bytes) -> str:
+    return "the input" if isinstance(source, bytes) else os.fspath(source)

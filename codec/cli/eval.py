@@ -1,0 +1,195 @@
+"""coordx eval: measure codecs on images, write rate-distortion results, print a table."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from codec.evaluate.coordx import CoordXCodec
+from codec.evaluate.curves import Curve, compare, find_curve, load_curves
+from codec.evaluate.inputs import find_images
+from codec.evaluate.interface import ImageCodec
+from codec.evaluate.registry import TEMPLATES, parse_codecs
+from codec.evaluate.results import to_json
+from codec.evaluate.runner import METRICS, Progress, evaluate, journal_path
+from codec.evaluate.table import bd_table, columns
+from formats.errors import InputError
+
+__all__ = ["add_parser", "run"]
+
+EPILOG = """\
+codecs:
+  jpeg, webp, avif    through Pillow, at these qualities unless told otherwise
+  coordx              this project's codec; its points are lambdas, larger means smaller files
+
+  --codec NAME,NAME            several, each with its default points
+  --codec NAME:ITEM,ITEM       one, with points (numbers) and settings (KEY=VALUE) of its own
+                               jpeg: subsampling=    webp: method=    avif: speed= subsampling=
+                               coordx: effort= device= seed=
+
+examples:
+  coordx eval photos/ --codec coordx,jpeg,webp,avif -o out.json
+  coordx eval kodim*.png --codec coordx:0.004,0.001 --codec jpeg:10,20,40,80 -o out.json
+  coordx eval photos/ --codec avif:speed=8 --codec avif:speed=0 --limit 4 -o speeds.json
+  coordx plot out.json -o rd.png
+
+Each measurement is kept in OUT.journal.jsonl as it comes: the same command, started again
+after an interruption, goes on where it was. The exit status is 1 when a file failed.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = subparsers.add_parser(
+        "eval",
+        help="measure codecs on images: rate, PSNR, MS-SSIM, seconds",
+        description="Encode and decode images with one or more codecs at several points each "
+        "and report real bytes, quality and time.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="image files, folders of images")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT.json", help="the result file to write"
+    )
+    parser.add_argument(
+        "--codec",
+        action="append",
+        metavar="SPEC",
+        help="codecs and their points, see below; may be repeated (default: coordx,jpeg)",
+    )
+    parser.add_argument(
+        "--lambda",
+        dest="lambdas",
+        metavar="LIST",
+        help="points of coordx where SPEC gives none, e.g. 0.004,0.001",
+    )
+    parser.add_argument("--effort", type=int, metavar="N", help="effort of coordx")
+    parser.add_argument("--device", default="auto", help="device of coordx (default: auto)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of coordx")
+    parser.add_argument(
+        "--metrics",
+        metavar="LIST",
+        help="psnr, ms-ssim or both (default: both where pytorch-msssim is installed)",
+    )
+    parser.add_argument(
+        "--anchor",
+        metavar="NAME",
+        help="codec that BD-rates refer to (default: the first that is not coordx)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument(
+        "--no-resume", action="store_true", help="measure again what is in the journal"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the result file's content, not a table"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; 0 when every file went through every codec, 1 otherwise.
+
+    Raises:
+        CoordXError: the request itself is wrong, or the result cannot be written.
+    """
+    codecs = _codecs(args)
+    if args.anchor is not None:  # a slip is better found before the hours than after
+        find_curve([Curve(codec.name, ()) for codec in codecs], args.anchor)
+    files = find_images(args.paths, args.limit)
+    out = Path(args.output)
+    total = len(files) * sum(len(codec.qualities) for codec in codecs)
+    reported: set[tuple[str, str]] = set()
+    # disable=None: no bar where stderr is not a terminal.
+    with tqdm(total=total, unit="point", file=sys.stderr, disable=None) as bar:
+
+        def show(progress: Progress) -> None:
+            point = f"{progress.item} {progress.codec} {progress.quality:g}"
+            bar.set_postfix_str(point)
+            bar.update()
+            # An unreadable file fails at every point of every codec: say it once.
+            if progress.error is not None and (progress.item, progress.error) not in reported:
+                reported.add((progress.item, progress.error))
+                bar.write(f"coordx eval: {point}: {progress.error}", file=sys.stderr)
+
+        report = evaluate(
+            files,
+            codecs,
+            out=out,
+            resume=not args.no_resume,
+            metrics=_metrics(args.metrics),
+            progress=show,
+            command=_command(args),
+        )
+    print(to_json(report) if args.json else _tables(report, out, args.anchor), end="")
+    return 1 if report["errors"] else 0
+
+
+def _codecs(args: argparse.Namespace) -> list[ImageCodec]:
+    """The codecs asked for; what the options say of coordx is the default of its SPECs."""
+    coordx = CoordXCodec(effort=args.effort, device=args.device, seed=args.seed)
+    if args.lambdas is not None:
+        try:
+            lambdas = tuple(float(text) for text in args.lambdas.split(","))
+        except ValueError as error:
+            raise InputError(
+                f"--lambda: expected numbers separated by commas, got {args.lambdas!r}"
+            ) from error
+        coordx = dataclasses.replace(coordx, qualities=lambdas)
+    return parse_codecs(args.codec or ["coordx,jpeg"], {**TEMPLATES, "coordx": coordx})
+
+
+def _metrics(text: str | None) -> tuple[str, ...]:
+    if text is not None:
+        return tuple(text.split(","))
+    return METRICS if importlib.util.find_spec("pytorch_msssim") else ("psnr",)
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What would have to be typed to get the same measurements."""
+    words = ["coordx", "eval", *map(str, args.paths), "-o", str(args.output)]
+    for spec in args.codec or ():
+        words += ["--codec", spec]
+    for name in ("lambda", "effort", "device", "seed", "metrics", "limit"):
+        value = getattr(args, "lambdas" if name == "lambda" else name)
+        if value is not None:
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+def _tables(report: dict[str, Any], out: Path, anchor: str | None) -> str:
+    """The means of each codec at each point, then BD-rates."""
+    rows: list[Sequence[str]] = [("codec", "point", "bpp", "PSNR dB", "MS-SSIM", "enc s", "dec ms")]
+    for entry in report["codecs"]:
+        results = entry["results"]
+        indices = results.get("ms-ssim-rgb", [None] * len(results["bpp"]))
+        for n, bpp in enumerate(results["bpp"]):
+            quality, index = results["psnr-rgb"][n], indices[n]
+            rows.append(
+                (
+                    entry["name"],
+                    f"{entry['point']} {results[entry['point']][n]:g}",
+                    f"{bpp:.4f}",
+                    "-" if quality is None else f"{quality:.3f}",
+                    "-" if index is None else f"{index:.5f}",
+                    f"{results['encoding_time'][n]:.3f}",
+                    f"{1000 * results['decoding_time'][n]:.1f}",
+                )
+            )
+    count = len(report["averaged_items"])
+    text = f"{columns(rows)}\nmeans over {count} image{'' if count == 1 else 's'}, see {out}"
+    text += f" (measurements: {journal_path(out)})\n"
+    curves = [curve for curve in load_curves(out) if curve.bpp]
+    others = [curve for curve in curves if not curve.name.startswith("coordx")]
+    if len(curves) > 1 and (others or anchor):
+        base = others[0] if anchor is None else find_curve(curves, anchor)
+        text += "\n" + bd_table(base, compare(curves, base), "psnr")
+    return text

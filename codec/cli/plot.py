@@ -1,0 +1,105 @@
+"""coordx plot: draw rate-distortion curves and print their BD-rates."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from codec.evaluate.curves import Comparison, Curve, compare, find_curve, load_curves
+from codec.evaluate.plot import plot_curves
+from codec.evaluate.results import to_json
+from codec.evaluate.table import bd_table
+from formats.errors import InputError
+
+__all__ = ["add_parser", "run"]
+
+EPILOG = """\
+A file may be the output of `coordx eval`, a result file of CompressAI, or a JSON object of
+curves by name, {"NAME": {"bpp": [...], "psnr": [...]}, ...}. The suffix of the picture says
+what it is: .png, .svg or .pdf.
+
+examples:
+  coordx plot out.json -o rd.png
+  coordx plot out.json --anchor jpeg --metric ms-ssim -o rd.svg
+  coordx plot out.json published.json --curve coordx --curve VTM --anchor VTM -o rd.pdf
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = subparsers.add_parser(
+        "plot",
+        help="draw rate-distortion curves and print BD-rates",
+        description="Draw the curves of one or more result files into one picture and print "
+        "the BD-rate of each against an anchor.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("results", nargs="+", metavar="RESULT.json", help="result files")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="PICTURE", help=".png, .svg or .pdf to write"
+    )
+    parser.add_argument(
+        "--anchor",
+        metavar="NAME",
+        help="curve that BD-rates refer to, or the beginning of its name (default: the first)",
+    )
+    parser.add_argument(
+        "--curve",
+        action="append",
+        metavar="NAME",
+        help="draw only this curve; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=("psnr", "ms-ssim"),
+        default="psnr",
+        help="quality to draw, MS-SSIM in dB (default: psnr)",
+    )
+    parser.add_argument("--title", help="title of the picture")
+    parser.add_argument("--json", action="store_true", help="print the BD-rates as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; always 0.
+
+    Raises:
+        CoordXError: a file cannot be read, a name is unknown, the picture cannot be written.
+    """
+    curves = _distinct([(Path(name).stem, load_curves(name)) for name in args.results])
+    if args.curve:
+        curves = list(dict.fromkeys(find_curve(curves, name) for name in args.curve))
+    curves = [curve for curve in curves if curve.points(args.metric)[0]]
+    if not curves:
+        raise InputError(f"expected at least one curve with {args.metric} values, got none")
+    anchor = curves[0] if args.anchor is None else find_curve(curves, args.anchor)
+    plot_curves(curves, args.output, args.metric, anchor=anchor.name, title=args.title)
+    comparisons = compare(curves, anchor, args.metric)
+    if args.json:
+        print(to_json(_as_json(anchor, comparisons, args.metric)), end="")
+    else:
+        print(bd_table(anchor, comparisons, args.metric), end="")
+    return 0
+
+
+def _distinct(files: list[tuple[str, list[Curve]]]) -> list[Curve]:
+    """All curves of all files; a name found in several is preceded by that of its file."""
+    names = [curve.name for _, curves in files for curve in curves]
+    return [
+        curve
+        if names.count(curve.name) == 1
+        else dataclasses.replace(curve, name=f"{stem}: {curve.name}")
+        for stem, curves in files
+        for curve in curves
+    ]
+
+
+def _as_json(anchor: Curve, comparisons: list[Comparison], metric: str) -> dict[str, Any]:
+    return {
+        "anchor": anchor.name,
+        "metric": metric,
+        "curves": [dataclasses.asdict(comparison) for comparison in comparisons],
+    }

@@ -1,0 +1,242 @@
+"""The image codecs others use, through Pillow: JPEG, WebP, AVIF as plug-ins of one interface.
+
+Every figure comes from real bytes: encode() returns the file a user would store, decode()
+sees nothing but those bytes. Each codec runs in one thread, so that seconds can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from codec.evaluate import pillow
+from codec.evaluate.interface import QualityCodec
+from codec.evaluate.metrics import Samples
+from formats.errors import InputError
+
+__all__ = ["Avif", "Jpeg", "SizedFile", "WebP", "at_size"]
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """Baseline of all comparisons: libjpeg-turbo, optimised Huffman tables, progressive scan."""
+
+    subsampling: str = "4:2:0"
+    qualities: tuple[float, ...] = (5, 10, 20, 35, 50, 70, 85, 95)
+
+    options: ClassVar[Mapping[str, Callable[[str], object]]] = {"subsampling": str}
+    point: ClassVar[str] = "quality"
+    quality_range: ClassVar[tuple[int, int]] = (1, 100)
+
+    def __post_init__(self) -> None:
+        """Check the settings once."""
+        _check_subsampling(self.subsampling)
+        _check_qualities(self.qualities, self.quality_range)
+
+    @property
+    def name(self) -> str:
+        """`jpeg`, or `jpeg-444` and so on."""
+        return "jpeg" if self.subsampling == "4:2:0" else f"jpeg-{_digits(self.subsampling)}"
+
+    def version(self) -> str:
+        """Pillow and the JPEG library inside it."""
+        return pillow.version("jpg", "libjpeg_turbo", "libjpeg-turbo")
+
+    def command(self, q: float) -> str:
+        """The call of Pillow at quality `q`."""
+        return pillow.command("JPEG", self._settings(q))
+
+    def encode(self, samples: Samples, q: float) -> bytes:
+        """A JPEG file; greyscale or RGB, 8 bits."""
+        return pillow.save(samples, "JPEG", (1, 3), self._settings(q))
+
+    def decode(self, data: bytes) -> Samples:
+        """Samples (H, W, 1 or 3) uint8."""
+        return pillow.load(data, "JPEG")
+
+    def _settings(self, q: float) -> dict[str, Any]:
+        quality = _integer(q, self.quality_range)
+        return {
+            "quality": quality,
+            "subsampling": self.subsampling,
+            "optimize": True,
+            "progressive": True,
+        }
+
+
+@dataclass(frozen=True)
+class WebP:
+    """Lossy WebP (VP8 intra, always 4:2:0) at its slowest, best method."""
+
+    method: int = 6
+    qualities: tuple[float, ...] = (1, 10, 25, 45, 65, 80, 90, 95)
+
+    options: ClassVar[Mapping[str, Callable[[str], object]]] = {"method": int}
+    point: ClassVar[str] = "quality"
+    quality_range: ClassVar[tuple[int, int]] = (0, 100)
+
+    def __post_init__(self) -> None:
+        """Check the settings once."""
+        if not 0 <= self.method <= 6:
+            raise InputError(f"webp method: expected 0..6, got {self.method}")
+        _check_qualities(self.qualities, self.quality_range)
+
+    @property
+    def name(self) -> str:
+        """`webp`, or `webp-m4` and so on."""
+        return "webp" if self.method == 6 else f"webp-m{self.method}"
+
+    def version(self) -> str:
+        """Pillow and the libwebp inside it."""
+        return pillow.version("webp", "webp", "libwebp")
+
+    def command(self, q: float) -> str:
+        """The call of Pillow at quality `q`."""
+        return pillow.command("WEBP", self._settings(q))
+
+    def encode(self, samples: Samples, q: float) -> bytes:
+        """A WebP file; RGB or RGBA, 8 bits; greyscale is stored as RGB, WebP has no other."""
+        if samples.ndim == 3 and samples.shape[2] == 1:
+            samples = np.repeat(samples, 3, axis=2)
+        return pillow.save(samples, "WEBP", (3, 4), self._settings(q))
+
+    def decode(self, data: bytes) -> Samples:
+        """Samples (H, W, 3 or 4) uint8; an opaque alpha channel is not stored."""
+        return pillow.load(data, "WEBP")
+
+    def _settings(self, q: float) -> dict[str, Any]:
+        # exact: WebP otherwise changes the colours under transparent samples to save bytes,
+        # and the metrics count every sample.
+        return {"quality": _integer(q, self.quality_range), "method": self.method, "exact": True}
+
+
+@dataclass(frozen=True)
+class Avif:
+    """AVIF by libaom, 4:4:4 unless told otherwise.
+
+    Speed 4 is some ten times as fast as speed 0 for a few percent of rate; the name carries
+    the speed because a curve without it says little.
+    """
+
+    speed: int = 4
+    subsampling: str = "4:4:4"
+    qualities: tuple[float, ...] = (15, 30, 45, 55, 65, 75, 85, 92)
+
+    options: ClassVar[Mapping[str, Callable[[str], object]]] = {"speed": int, "subsampling": str}
+    point: ClassVar[str] = "quality"
+    quality_range: ClassVar[tuple[int, int]] = (0, 100)
+
+    def __post_init__(self) -> None:
+        """Check the settings once."""
+        if not 0 <= self.speed <= 10:
+            raise InputError(f"avif speed: expected 0..10, got {self.speed}")
+        _check_subsampling(self.subsampling)
+        _check_qualities(self.qualities, self.quality_range)
+
+    @property
+    def name(self) -> str:
+        """`avif-s4`, or `avif-s4-420` and so on."""
+        suffix = "" if self.subsampling == "4:4:4" else f"-{_digits(self.subsampling)}"
+        return f"avif-s{self.speed}{suffix}"
+
+    def version(self) -> str:
+        """Pillow and the libavif inside it."""
+        return pillow.version("avif", "avif", "libavif")
+
+    def command(self, q: float) -> str:
+        """The call of Pillow at quality `q`."""
+        return pillow.command("AVIF", self._settings(q))
+
+    def encode(self, samples: Samples, q: float) -> bytes:
+        """An AVIF file; greyscale, RGB or RGBA, 8 bits."""
+        settings = self._settings(q)
+        if samples.ndim == 3 and samples.shape[2] == 1:
+            settings["subsampling"] = "4:0:0"
+        return pillow.save(samples, "AVIF", (1, 3, 4), settings)
+
+    def decode(self, data: bytes) -> Samples:
+        """Samples (H, W, 3 or 4) uint8."""
+        return pillow.load(data, "AVIF")
+
+    def _settings(self, q: float) -> dict[str, Any]:
+        # Automatic tiling depends on the number of threads: the bytes would depend on the
+        # machine. One thread also makes the seconds comparable with the other codecs.
+        return {
+            "quality": _integer(q, self.quality_range),
+            "speed": self.speed,
+            "subsampling": self.subsampling,
+            "codec": "aom",
+            "autotiling": False,
+            "max_threads": 1,
+        }
+
+
+@dataclass(frozen=True)
+class SizedFile:
+    """The best file within a byte budget.
+
+    Attributes:
+        q: the quality it was made with.
+        data: the file.
+        fits: False when even the lowest quality is over the budget; `data` is then that one.
+    """
+
+    q: int
+    data: bytes
+    fits: bool
+
+
+def at_size(codec: QualityCodec, samples: Samples, target_bytes: int) -> SizedFile:
+    """The file of the largest quality that does not exceed `target_bytes`.
+
+    A binary search of about seven encodes. It takes the size to grow with the quality; where
+    a codec breaks that by a few bytes the result still fits, one quality step may be missed.
+
+    Args:
+        codec: `Jpeg()`, `WebP()`, `Avif()` or another with integer qualities.
+        samples: (H, W, C) uint8.
+        target_bytes: the budget, at least 1.
+
+    Raises:
+        InputError: a budget below 1, or a picture that the codec does not take.
+    """
+    if target_bytes < 1:
+        raise InputError(f"target size: expected at least 1 byte, got {target_bytes}")
+    low, high = codec.quality_range
+    best = SizedFile(low, codec.encode(samples, low), fits=True)
+    if len(best.data) > target_bytes:
+        return SizedFile(low, best.data, fits=False)
+    while low < high:
+        middle = (low + high + 1) // 2
+        data = codec.encode(samples, middle)
+        if len(data) <= target_bytes:
+            low, best = middle, SizedFile(middle, data, fits=True)
+        else:
+            high = middle - 1
+    return best
+
+
+def _digits(subsampling: str) -> str:
+    return subsampling.replace(":", "")
+
+
+def _check_subsampling(subsampling: str) -> None:
+    expected = ("4:2:0", "4:2:2", "4:4:4")
+    if subsampling not in expected:
+        raise InputError(f"subsampling: expected one of {expected}, got {subsampling!r}")
+
+
+def _check_qualities(qualities: tuple[float, ...], allowed: tuple[int, int]) -> None:
+    if not qualities or len(set(qualities)) < len(qualities):
+        raise InputError(f"qualities: expected at least one, none twice, got {qualities}")
+    for q in qualities:
+        _integer(q, allowed)
+
+
+def _integer(q: float, allowed: tuple[int, int]) -> int:
+    if q != int(q) or not allowed[0] <= q <= allowed[1]:
+        raise InputError(f"quality: expected an integer {allowed[0]}..{allowed[1]}, got {q:g}")
+    return int(q)

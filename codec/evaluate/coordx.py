@@ -1,0 +1,110 @@
+"""This project's own image codec as a plug-in of the evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from codec.evaluate.metrics import Samples
+from formats.errors import InputError
+
+__all__ = ["CoordXCodec"]
+
+# Folders whose code has no influence on the bytes of a file or on its decoded samples.
+NOT_THE_CODEC = ("evaluate", "cli", "samples")
+
+
+@dataclass(frozen=True)
+class CoordXCodec:
+    """Encode and decode through `codec.api`, one lambda a point.
+
+    Attributes:
+        effort: 1..9, or None for the default of `codec.api.encode`.
+        device: where networks are fitted and evaluated, "auto", "cpu" or "cuda".
+        seed: of the fit.
+        qualities: the lambdas of the sweep. The default ones are those that Cool-chic
+            publishes for Kodak, so that the curves can be compared point by point.
+    """
+
+    effort: int | None = None
+    device: str = "auto"
+    seed: int = 0
+    qualities: tuple[float, ...] = (0.02, 0.004, 0.001, 0.0004, 0.0001)
+
+    options: ClassVar[Mapping[str, Callable[[str], object]]] = {
+        "effort": int,
+        "device": str,
+        "seed": int,
+    }
+    point: ClassVar[str] = "lambda"
+
+    def __post_init__(self) -> None:
+        """Check the settings once."""
+        if not self.qualities or len(set(self.qualities)) < len(self.qualities):
+            raise InputError(f"lambdas: expected at least one, none twice, got {self.qualities}")
+        for lam in self.qualities:
+            if not (lam > 0 and math.isfinite(lam)):
+                raise InputError(f"lambda: expected a finite number above 0, got {lam:g}")
+
+    @property
+    def name(self) -> str:
+        """`coordx`, or `coordx-e3`, `coordx-e3-seed1` and so on."""
+        effort = "" if self.effort is None else f"-e{self.effort}"
+        return f"coordx{effort}{f'-seed{self.seed}' if self.seed else ''}"
+
+    def version(self) -> str:
+        """Package version, a digest of its source, and the torch it runs on."""
+        _api()  # imported here, so that its seconds are not those of the first encode
+        try:
+            package = importlib.metadata.version("coordx-codec")
+        except importlib.metadata.PackageNotFoundError:
+            package = "not installed"
+        torch = importlib.metadata.version("torch")
+        return f"coordx-codec {package}, source {_source_digest()}, torch {torch}"
+
+    def command(self, q: float) -> str:
+        """The call of `codec.api.encode` at lambda `q`."""
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self._settings(q).items())
+        return f"codec.encode(samples, {arguments})"
+
+    def encode(self, samples: Samples, q: float) -> bytes:
+        """A `.crdx` file of (H, W, C) samples at lambda `q`."""
+        data: bytes = _api().encode(samples, **self._settings(q)).data
+        return data
+
+    def decode(self, data: bytes) -> Samples:
+        """Samples (H, W, C) of a `.crdx` file."""
+        return np.asarray(_api().decode(data, device=self.device))
+
+    def _settings(self, q: float) -> dict[str, Any]:
+        settings: dict[str, Any] = {"lam": q, "device": self.device, "seed": self.seed}
+        return settings if self.effort is None else {**settings, "effort": self.effort}
+
+
+def _api() -> Any:
+    # Not at the top: it loads torch, which JPEG against WebP does not need.
+    return importlib.import_module("codec.api")
+
+
+def _source_digest() -> str:
+    """Eight hex digits that change with the code of the codec.
+
+    A version number does not change between two edits, and a resumed evaluation must not mix
+    measurements of two states of the code.
+    """
+    root = Path(__file__).resolve().parents[2]
+    digest = hashlib.sha256()
+    for package in ("codec", "formats"):
+        for path in sorted((root / package).rglob("*.py")):
+            relative = path.relative_to(root)
+            if relative.parts[1] not in NOT_THE_CODEC:
+                digest.update(f"{relative.as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:8]

@@ -1,0 +1,59 @@
+"""The machine a measurement was made on, as far as seconds depend on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["describe_machine", "peak_memory"]
+
+
+def describe_machine() -> dict[str, Any]:
+    """System, processor, cores and versions; no host or user name.
+
+    torch and a GPU are named when torch has been loaded, that is, when it was of use.
+    """
+    machine: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": _cores(),
+        "python": platform.python_version(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        machine["torch"] = torch.__version__
+        if torch.cuda.is_available():
+            machine["gpu"] = torch.cuda.get_device_name()
+    return machine
+
+
+def peak_memory() -> int | None:
+    """Largest resident size of this process so far, in bytes; None where there is no getrusage.
+
+    It never falls: what one codec used still shows in the figures of the next one.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB
+
+
+def _cores() -> int:
+    """Cores that this process may use, which a container or taskset makes fewer than exist."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or "unknown"

@@ -1,0 +1,184 @@
+"""What an evaluation found, and the JSON file that says it.
+
+The file holds one entry a codec, each with `name`, `description` and `results` in the schema
+of CompressAI ("bpp", "psnr-rgb", "ms-ssim-rgb", "encoding_time", "decoding_time": one value
+a point). With exactly one codec these three also stand at the top level, so that CompressAI's
+plotter reads the file as it is. Strict JSON: what is not a finite number is null.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from codec.evaluate.interface import ImageCodec
+from codec.evaluate.machine import describe_machine
+from formats.atomic import atomic_path
+
+__all__ = ["AVERAGING", "Failure", "Measurement", "build_report", "to_json", "write_report"]
+
+SCHEMA = 1
+
+AVERAGING = (
+    "mean over items of per-item bpp, PSNR, MS-SSIM and seconds, "
+    "over the items that every codec completed at every point"
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One item through one codec at one point.
+
+    Attributes:
+        item: the file, by its name or by its path where names repeat.
+        sha256: of the file's bytes, hexadecimal.
+        width, height, channels, bit_depth: of the source samples.
+        codec: the codec's name.
+        quality: the point of the sweep, a quality or a lambda.
+        bytes: of the coded file, everything included.
+        bpp: bits per pixel.
+        mse: in squared integer steps.
+        psnr: dB over all samples; None when the picture came back unchanged.
+        ms_ssim: 0..1; None when not asked for or not defined at this size.
+        encoding_time, decoding_time: seconds by the wall clock.
+        peak_memory: bytes, the largest resident size that the whole process had reached when
+            the decode was done, whoever had asked for it; None where the system has no
+            getrusage.
+    """
+
+    item: str
+    sha256: str
+    width: int
+    height: int
+    channels: int
+    bit_depth: int
+    codec: str
+    quality: float
+    bytes: int
+    bpp: float
+    mse: float
+    psnr: float | None
+    ms_ssim: float | None
+    encoding_time: float
+    decoding_time: float
+    peak_memory: int | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A measurement that could not be made; without codec when the file cannot be read."""
+
+    item: str
+    error: str
+    codec: str | None = None
+    quality: float | None = None
+
+
+def build_report(
+    codecs: Sequence[ImageCodec],
+    versions: Sequence[str],
+    measurements: Sequence[Measurement],
+    failures: Sequence[Failure],
+    *,
+    command: str = "",
+) -> dict[str, Any]:
+    """The content of a result file.
+
+    Means are over the items that every codec completed at every point, so that all curves are
+    of the same pictures. A codec that completed no item has empty lists and does not empty
+    those of the others.
+
+    Args:
+        codecs: in the order of the report.
+        versions: what `version()` of each said.
+        measurements, failures: of all items.
+        command: what was typed to get here, for the record.
+    """
+    completed = [_completed(codec, measurements) for codec in codecs]
+    judged = [items for items in completed if items]
+    shared = set.intersection(*judged) if judged else set()
+    entries = [
+        _entry(codec, version, measurements, shared & items)
+        for codec, version, items in zip(codecs, versions, completed, strict=True)
+    ]
+    order = list(dict.fromkeys(m.item for m in measurements))
+    report: dict[str, Any] = {"schema": SCHEMA}
+    if len(entries) == 1:
+        report |= {key: entries[0][key] for key in ("name", "description", "results")}
+    return report | {
+        "machine": describe_machine(),
+        "command": command,
+        "averaging": AVERAGING,
+        "averaged_items": [item for item in order if item in shared],
+        "codecs": entries,
+        "errors": [dataclasses.asdict(failure) for failure in failures],
+    }
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Replace `path` by the report, or leave it as it was.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(to_json(report), encoding="utf-8")
+
+
+def to_json(value: object) -> str:
+    """Strict, indented JSON; ValueError on NaN and infinity, which JSON does not have."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
+def _completed(codec: ImageCodec, measurements: Sequence[Measurement]) -> set[str]:
+    """The items that a codec completed at every point of its sweep."""
+    found: dict[str, set[float]] = {}
+    for m in measurements:
+        if m.codec == codec.name:
+            found.setdefault(m.item, set()).add(m.quality)
+    return {item for item, points in found.items() if points >= set(codec.qualities)}
+
+
+def _entry(
+    codec: ImageCodec, version: str, measurements: Sequence[Measurement], averaged: set[str]
+) -> dict[str, Any]:
+    mine = [m for m in measurements if m.codec == codec.name]
+    points: list[dict[str, Any]] = []
+    for q in codec.qualities if averaged else ():
+        rows = [m for m in mine if m.quality == q and m.item in averaged]
+        points.append(
+            {
+                codec.point: q,
+                "command": codec.command(q),
+                "bpp": fmean(m.bpp for m in rows),
+                "psnr-rgb": _mean([m.psnr for m in rows]),
+                "ms-ssim-rgb": _mean([m.ms_ssim for m in rows]),
+                "encoding_time": fmean(m.encoding_time for m in rows),
+                "decoding_time": fmean(m.decoding_time for m in rows),
+            }
+        )
+    points.sort(key=lambda point: point["bpp"])  # a curve is drawn from point to point
+    keys = [codec.point, "command", "bpp", "psnr-rgb", "ms-ssim-rgb"]
+    results = {
+        key: [point[key] for point in points] for key in (*keys, "encoding_time", "decoding_time")
+    }
+    if all(value is None for value in results["ms-ssim-rgb"]):
+        del results["ms-ssim-rgb"]
+    return {
+        "name": codec.name,
+        "description": version,
+        "point": codec.point,
+        "results": results,
+        "items": [dataclasses.asdict(m) for m in mine],
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean, or None when one of the values is unknown (or, for PSNR, infinite)."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None

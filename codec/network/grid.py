@@ -1,0 +1,107 @@
+"""Where a signal is sampled: one coordinate vector per axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from formats.errors import InputError
+
+__all__ = ["AXES", "AxisGrid"]
+
+# Slowest to fastest, as samples lie in memory: (T, H, W).
+AXES = ("t", "y", "x")
+
+
+@dataclass(frozen=True)
+class AxisGrid:
+    """A Cartesian grid: the product of one coordinate vector per axis.
+
+    Coordinates are in pixel (or frame) units of the coded signal: the centre of sample i is
+    i, its edges are i - 0.5 and i + 0.5. A crop, a scale, a range of frames and a single
+    pixel are all grids; the network does not know the difference.
+
+    Attributes:
+        axes: axis names in memory order, a subsequence of ("t", "y", "x").
+        coords: one float32 vector per axis, any length >= 1, any order.
+    """
+
+    axes: tuple[str, ...]
+    coords: tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        """Check names and shapes once."""
+        if not self.axes or tuple(a for a in AXES if a in self.axes) != self.axes:
+            raise InputError(f"axes: expected a subsequence of {AXES}, got {self.axes}")
+        if len(self.coords) != len(self.axes):
+            raise InputError(f"coords: expected {len(self.axes)} vectors, got {len(self.coords)}")
+        for axis, vector in zip(self.axes, self.coords, strict=True):
+            if vector.dim() != 1 or vector.numel() == 0:
+                raise InputError(
+                    f"coords of axis {axis}: expected a non-empty vector, "
+                    f"got shape {tuple(vector.shape)}"
+                )
+
+    @classmethod
+    def full(cls, lengths: Mapping[str, int], device: torch.device | None = None) -> AxisGrid:
+        """Every sample of a signal of these axis lengths, e.g. {"y": 512, "x": 768}."""
+        axes = tuple(axis for axis in AXES if axis in lengths)
+        return cls(
+            axes,
+            tuple(torch.arange(lengths[a], dtype=torch.float32, device=device) for a in axes),
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of samples along each axis, in memory order."""
+        return tuple(vector.numel() for vector in self.coords)
+
+    def __getitem__(self, axis: str) -> Tensor:
+        """The coordinate vector of one axis."""
+        return self.coords[self.axes.index(axis)]
+
+    def replace(self, **vectors: Tensor) -> AxisGrid:
+        """The same grid with other coordinates on the named axes."""
+        unknown = set(vectors) - set(self.axes)
+        if unknown:
+            raise InputError(f"axes {sorted(unknown)} are not among {self.axes}")
+        return AxisGrid(
+            self.axes,
+            tuple(vectors.get(a, c) for a, c in zip(self.axes, self.coords, strict=True)),
+        )
+
+    def select(self, axis: str, index: Sequence[int] | slice | Tensor) -> AxisGrid:
+        """The grid restricted to some samples of one axis."""
+        if isinstance(index, slice):
+            return self.replace(**{axis: self[axis][index]})
+        return self.replace(**{axis: self[axis][torch.as_tensor(index, device=self[axis].device)]})
+
+    def scaled(self, scale: float, axes: Sequence[str] = ("y", "x")) -> AxisGrid:
+        """The same extent sampled `scale` times as densely along `axes`.
+
+        Output sample j of round(n * scale) lies at (j + 0.5) * n / round(n * scale) - 0.5
+        (pixel areas are aligned, not pixel centres), the convention of image resizing.
+        """
+        if not scale > 0:
+            raise InputError(f"scale: expected a number above 0, got {scale}")
+        grid = self
+        for axis in axes:
+            vector = self[axis]
+            n = vector.numel()
+            m = max(1, round(n * scale))
+            start = float(vector[0])
+            position = (torch.arange(m, dtype=torch.float64) + 0.5) * (n / m) - 0.5 + start
+            grid = grid.replace(**{axis: position.to(vector)})
+        return grid
+
+    def to(self, device: torch.device) -> AxisGrid:
+        """The same grid with its vectors on `device`."""
+        return AxisGrid(self.axes, tuple(vector.to(device) for vector in self.coords))
+
+    def points(self) -> Tensor:
+        """All grid points as rows, shape (prod(shape), len(axes)), last axis fastest."""
+        mesh = torch.meshgrid(*self.coords, indexing="ij")
+        return torch.stack([m.reshape(-1) for m in mesh], dim=-1)

@@ -1,0 +1,83 @@
+"""Named networks, and the sizes that a budget of bits buys.
+
+Every constant here comes from an ablation in docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from formats.errors import InputError
+from formats.network import Activation, Encoding, NetworkConfig, RankMode
+
+__all__ = ["BITS_PER_WEIGHT", "coding_network", "paper_network", "sized_network"]
+
+BITS_PER_WEIGHT = 5.5
+"""Bits a weight at the best trade of size against precision: fewer, finer weights and more,
+coarser ones are both worse."""
+
+_SHAPE = NetworkConfig(
+    encoding=Encoding.POSITIONAL,  # exact octaves cost no bits; learned frequencies cost 10 each
+    activation=Activation.SINE,
+    rank_mode=RankMode.REDUCED,
+    branch_layers=2,
+    tail_layers=3,
+)
+
+
+def sized_network(partition: str, size: int) -> NetworkConfig:
+    """The coding network of a given feature count.
+
+    Args:
+        partition: e.g. "x+y"; "xy" and "xyt" give the plain MLP.
+        size: M, features after the fusion.
+    """
+    if partition in ("xy", "xyt"):
+        return replace(_SHAPE, partition=partition, width=size, features=size, rank=1)
+    rank = max(2, round(size / 4))
+    return replace(
+        _SHAPE, partition=partition, width=max(4, round(size * 4 / 3)), features=size, rank=rank
+    )
+
+
+def coding_network(
+    partition: str, lengths: Mapping[str, int], channels: int, bits: float
+) -> NetworkConfig:
+    """The largest coding network whose weights fit a budget of bits.
+
+    Args:
+        partition: how the axes are split.
+        lengths: samples along each axis.
+        channels: output channels.
+        bits: what the weights may cost in all.
+    """
+    wanted = bits / BITS_PER_WEIGHT
+    best = sized_network(partition, 4)
+    for size in range(4, 513):
+        config = sized_network(partition, size)
+        if config.parameters(dict(lengths), channels) > wanted:
+            break
+        best = config
+    return best
+
+
+def paper_network(partition: str, features: int = 256, rank: int = 1) -> NetworkConfig:
+    """The network of the paper's experiments: SIREN layers, three before the fusion, two after.
+
+    Raises:
+        InputError: an unknown partition.
+    """
+    try:
+        return NetworkConfig(
+            partition=partition,
+            encoding=Encoding.SINE,
+            activation=Activation.SINE,
+            branch_layers=3,
+            width=features,
+            features=features,
+            rank=rank,
+            tail_layers=2,
+        )
+    except InputError as error:
+        raise InputError(f"paper network: {error}") from error

@@ -1,0 +1,137 @@
+"""What a user may ask of an encode, validated once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from formats.errors import InputError
+from formats.network import PARTITIONS, NetworkConfig
+
+__all__ = ["DEFAULT_EFFORT", "EFFORT_STEPS", "EncodeOptions", "lambda_of_quality", "pick_device"]
+
+EFFORT_STEPS = {
+    1: 300,
+    2: 600,
+    3: 1200,
+    4: 2500,
+    5: 5000,
+    6: 10_000,
+    7: 20_000,
+    8: 40_000,
+    9: 100_000,
+}
+"""Optimiser steps of one unit (an image, a GOP) at each effort."""
+DEFAULT_EFFORT = 4
+DEFAULT_QUALITY = 50.0
+DEFAULT_GOP = 16
+
+
+def lambda_of_quality(quality: float) -> float:
+    """q 0..100 to lambda: 2e-2 at 0, 2e-3 at 50, 2e-4 at 100."""
+    return 2e-2 * 10 ** (-quality / 50)
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """One encode, see `codec.encode` for the meaning of each field.
+
+    Raises:
+        InputError: a value out of range, or more than one rate target.
+    """
+
+    quality: float | None = None
+    lam: float | None = None
+    target_bpp: float | None = None
+    target_size: int | None = None
+    target_psnr: float | None = None
+    effort: int = DEFAULT_EFFORT
+    steps: int | None = None
+    seed: int = 0
+    split: str | None = None
+    gop: int = DEFAULT_GOP
+    device: str = "auto"
+    network: NetworkConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        targets = {
+            "quality": (self.quality, 0.0, 100.0),
+            "lambda": (self.lam, 1e-7, 10.0),
+            "target bpp": (self.target_bpp, 1e-4, 64.0),
+            "target size": (self.target_size, 64, 2**40),
+            "target PSNR": (self.target_psnr, 5.0, 90.0),
+        }
+        given = [name for name, (value, _, _) in targets.items() if value is not None]
+        if len(given) > 1:
+            raise InputError(f"rate: expected one target, got {' and '.join(given)}")
+        for name, (value, low, high) in targets.items():
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise InputError(f"{name}: expected a number, got {value!r}")
+            if not (math.isfinite(value) and low <= value <= high):
+                raise InputError(f"{name}: expected {low:g}..{high:g}, got {value:g}")
+        for name, number, low, high in (
+            ("effort", self.effort, min(EFFORT_STEPS), max(EFFORT_STEPS)),
+            ("steps", 100 if self.steps is None else self.steps, 10, 10**7),
+            ("seed", self.seed, 0, 2**31 - 1),
+            ("gop", self.gop, 1, 1024),
+        ):
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise InputError(f"{name}: expected an integer, got {number!r}")
+            if not low <= number <= high:
+                raise InputError(f"{name}: expected {low}..{high}, got {number}")
+        if self.split is not None and self.split not in PARTITIONS:
+            raise InputError(f"split: expected one of {', '.join(PARTITIONS)}, got {self.split!r}")
+
+    @property
+    def budget(self) -> int:
+        """Optimiser steps of one unit."""
+        return self.steps if self.steps is not None else EFFORT_STEPS[self.effort]
+
+    @property
+    def fixed_lambda(self) -> float | None:
+        """Lambda, where it is given directly or as a quality; None with a target."""
+        if self.lam is not None:
+            return self.lam
+        if self.target_bpp is self.target_size is self.target_psnr is None:
+            quality = DEFAULT_QUALITY if self.quality is None else self.quality
+            return lambda_of_quality(quality)
+        return None
+
+    def partition(self, video: bool) -> str:
+        """The split to use for an image or a video."""
+        split = self.split or ("x+y+t" if video else "x+y")
+        if ("t" in split) != video:
+            names = ", ".join(name for name in PARTITIONS if ("t" in name) == video)
+            kind = "a video" if video else "an image"
+            raise InputError(f"split: {kind} takes one of {names}, got {split}")
+        return split
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto", "cpu", "cuda" or "cuda:N" to a device.
+
+    Raises:
+        InputError: unknown, or not present on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError("device: cuda was asked for, and this machine has no CUDA device")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise InputError(
+                f"device: {name} was asked for, and this machine has "
+                f"{torch.cuda.device_count()} CUDA devices"
+            )
+    return device

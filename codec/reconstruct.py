@@ -1,0 +1,146 @@
+"""Decoded weights to samples: split evaluation of any part of a signal, at any scale.
+
+At native scale the signal is always cut into the same tiles and whole tiles are evaluated, so
+that a crop or a range of frames equals that part of a full decode bit for bit (on one machine:
+a GEMM may round differently when its shape changes). Axis features are computed once for the
+whole axis and kept: O(W + H + T) numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec.network import AxisGrid, CoordX
+from codec.network.tiles import tiles
+from codec.signal import Samples, from_signal
+from formats.errors import InputError
+
+__all__ = ["Crop", "Reconstructor"]
+
+Crop = tuple[int, int, int, int]
+"""x, y, width, height in pixels of the coded picture."""
+
+CPU_TILE = 2**21
+GPU_TILE = 2**28
+"""Activations of a tile in floats (samples times features): 8 MiB on a CPU, 1 GiB on a GPU."""
+
+
+class Reconstructor:
+    """Evaluates one unit.
+
+    Args:
+        net: its network, weights loaded, on the device that is to evaluate it.
+        bit_depth: of the samples returned.
+    """
+
+    def __init__(self, net: CoordX, bit_depth: int) -> None:
+        self.net = net
+        self.bit_depth = bit_depth
+        self.device = next(net.parameters()).device
+        self.full = AxisGrid.full(net.lengths, self.device)
+        budget = GPU_TILE if self.device.type == "cuda" else CPU_TILE
+        self.tile_samples = max(1024, budget // max(net.config.features, 8))
+        self._features: dict[int, Tensor] = {}
+
+    @torch.inference_mode()
+    def region(self, frames: range, crop: Crop | None, scale: float = 1.0) -> Samples:
+        """Samples of some frames, of a crop, at a scale.
+
+        Args:
+            frames: consecutive frames of this unit; range(1) for an image.
+            crop: rectangle inside the picture, None for all of it.
+            scale: 1 evaluates the coded samples; above 1 evaluates the network between them;
+                below 1 averages areas (point sampling would alias).
+
+        Returns:
+            ([frames,] height, width, channels), uint8 up to 8 bits, uint16 above.
+
+        Raises:
+            InputError: the crop leaves the picture, or the scale is out of range.
+        """
+        lengths = self.net.lengths
+        x, y, w, h = crop or (0, 0, lengths["x"], lengths["y"])
+        if w < 1 or h < 1 or x < 0 or y < 0 or x + w > lengths["x"] or y + h > lengths["y"]:
+            raise InputError(
+                f"crop: expected a rectangle x,y,width,height inside "
+                f"{lengths['x']}x{lengths['y']}, got {x},{y},{w},{h}"
+            )
+        ranges = [range(y, y + h), range(x, x + w)]
+        if "t" in lengths:
+            ranges.insert(0, frames)
+        if scale == 1.0:
+            return self._native(ranges)
+        if not 0.001 <= scale <= 64:
+            raise InputError(f"scale: expected 0.001..64, got {scale}")
+        return self._scaled(ranges, scale)
+
+    # -- native scale: whole tiles of the full grid ----------------------------------------
+
+    def _native(self, ranges: list[range]) -> Samples:
+        shape = [len(r) for r in ranges]
+        dtype = np.uint8 if self.bit_depth == 8 else np.uint16
+        out = np.empty((*shape, self.net.channels), dtype=dtype)
+        for tile in tiles(self.full, self.tile_samples):
+            inside, source = [], []
+            for wanted, have in zip(ranges, tile.ranges, strict=True):
+                start, stop = max(wanted.start, have.start), min(wanted.stop, have.stop)
+                inside.append(slice(start - wanted.start, stop - wanted.start))
+                source.append(slice(start - have.start, stop - have.start))
+            if any(s.start >= s.stop for s in source):
+                continue
+            samples = self._tile(tile.ranges, tile.grid)
+            out[tuple(inside)] = from_signal(samples[(slice(None), *source)], self.bit_depth)
+        return out
+
+    def _tile(self, ranges: tuple[slice, ...], grid: AxisGrid) -> Tensor:
+        net = self.net
+        parts = []
+        for number, branch in enumerate(net.config.branches):
+            if len(branch) == 1:
+                if number not in self._features:
+                    self._features[number] = net.branch_features(number, self.full)
+                parts.append(self._features[number][:, ranges[net.config.axes.index(branch[0])]])
+            else:
+                parts.append(net.branch_features(number, grid))
+        return net.to_grid(net.tail(net.fuse(parts)), grid)
+
+    # -- other scales: another grid --------------------------------------------------------
+
+    def _scaled(self, ranges: list[range], scale: float) -> Samples:
+        grid = self.full
+        for axis, wanted in zip(grid.axes, ranges, strict=True):
+            grid = grid.select(axis, slice(wanted.start, wanted.stop))
+        # Below 1, every output sample is the mean of dense x dense evaluations.
+        dense = max(1, math.ceil(1 / scale))
+        sizes = {axis: max(1, round(grid[axis].numel() * scale)) for axis in ("y", "x")}
+        for axis, size in sizes.items():
+            vector = grid[axis]
+            count = vector.numel()
+            steps = torch.arange(size * dense, dtype=torch.float64)
+            position = (steps + 0.5) * (count / (size * dense)) - 0.5 + float(vector[0])
+            grid = grid.replace(**{axis: position.to(vector)})
+        dtype = np.uint8 if self.bit_depth == 8 else np.uint16
+        shape = [len(r) for r in ranges[:-2]] + [sizes["y"], sizes["x"]]
+        out = np.empty((*shape, self.net.channels), dtype=dtype)
+        for target in tiles(_unit_grid(shape), max(1, self.tile_samples // dense**2)):
+            part = grid
+            for axis, cut in zip(grid.axes, target.ranges, strict=True):
+                step = 1 if axis == "t" else dense
+                part = part.select(axis, slice(cut.start * step, cut.stop * step))
+            samples = self.net(part)
+            if dense > 1:
+                flat = samples.reshape(-1, 1, *samples.shape[-2:])
+                flat = torch.nn.functional.avg_pool2d(flat, dense)
+                samples = flat.reshape(*samples.shape[:-2], *flat.shape[-2:])
+            out[target.ranges] = from_signal(samples, self.bit_depth)
+        return out
+
+
+def _unit_grid(shape: list[int]) -> AxisGrid:
+    """A grid of this shape, only to be cut into tiles."""
+    names = ("t", "y", "x")[-len(shape) :]
+    return AxisGrid.full(dict(zip(names, shape, strict=True)))

@@ -1,0 +1,99 @@
+"""Frozen integer frequency tables for weight symbols.
+
+A table is a two-sided distribution over the integers -T..T, as integer frequencies, each at
+least 1, that sum to 2^24. It is computed with integers only, from the constants below, so it
+is the same on every machine for ever. Two families of 64 scales each (formats/SPEC.md, 6):
+
+    Laplace   v[k] = theta^|k|       ids 0..63      theta = exp(-1 / b)
+    Gaussian  v[k] = theta^(k * k)   ids 64..127    theta = exp(-1 / b)
+    b = 2^((s - 8) / 4), s = id mod 64: scales from 1/4 to 13777 in steps of 19%
+
+`THETA[s]` is floor(2^62 exp(-1/b)); powers are built by repeated multiplication with a 62-bit
+right shift.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from formats.errors import CorruptError
+
+__all__ = ["GAUSSIAN", "LAPLACE", "TABLES", "TOTAL", "ZERO", "frequencies", "support"]
+
+TOTAL = 1 << 24
+SCALES = 64
+LAPLACE = 0
+"""Id of the first Laplace table."""
+GAUSSIAN = 64
+"""Id of the first Gaussian table."""
+TABLES = 128
+ZERO = 255
+"""The id that says: every symbol is 0 and nothing is coded."""
+
+SHIFT = 62
+# fmt: off
+THETA = (
+    0x12c155b8213cf47, 0x23710c672735f02, 0x3c863781f502459, 0x5eec1517dac3eba,
+    0x8a95551dfc0e5cf, 0xbe814e594d61d60, 0xf8f397de0564bd0, 0x137c50959bbee4ea,
+    0x178b56362cef37c6, 0x1b9acebdaaed720d, 0x1f8e6ffc0e572ffb, 0x235062658276291e,
+    0x26d165f8df2c13fc, 0x2a083b2fbd261884, 0x2cf0a80a34c9f355, 0x2f8a5c1b16878b21,
+    0x31d7df3d590415d0, 0x33dda2ea08dfca2e, 0x35a13fdc2c454e83, 0x3728e0948772b988,
+    0x387ad449db04430f, 0x399d43a2c2b94798, 0x3a9600299b2af3ee, 0x3b6a67f4e3780c4c,
+    0x3c1f57f78e05479c, 0x3cb9288261c44b2b, 0x3d3bb0855fae1cb5, 0x3daa4d01cc33e131,
+    0x3e07ead5116baf22, 0x3e571193e8ad4fc3, 0x3e99ee9957396021, 0x3ed25fbc5f615101,
+    0x3f01fd57fddf4924, 0x3f2a23788580b3bd, 0x3f4bfa1c1a617e92, 0x3f687c85737fdd44,
+    0x3f807faad54449f2, 0x3f94b7d16c2cbd6a, 0x3fa5bd68452cd9d5, 0x3fb4113728efccc0,
+    0x3fc01ff557ff778e, 0x3fca455b155bf070, 0x3fd2cebf6e3c5f31, 0x3fd9fd51fd17cfdc,
+    0x3fe007feaad55111, 0x3fe51d07c35edf3f, 0x3fe9636120dd76a5, 0x3fecfbd5c1dec43d,
+    0x3ff001ffd557ffdd, 0x3ff28d1a23dbab56, 0x3ff4b0b0bdab4dcf, 0x3ff67d35f6e2788e,
+    0x3ff8007ffaaad554, 0x3ff9463298f72564, 0x3ffa5818647d83d9, 0x3ffb3e6dbd915de8,
+    0x3ffc001fff5557ff, 0x3ffca302ad0d92be, 0x3ffd2bfc32f3c235, 0x3ffd9f2b8ee51bdd,
+    0x3ffe0007ffeaaad5, 0x3ffe517bae853d26, 0x3ffe95fa1990816e, 0x3ffecf92f36c3549,
+)
+# fmt: on
+
+
+def support(table: int) -> int:
+    """T of a table: symbols -T..T can be coded.
+
+    About 16 b for the Laplace and 6 sigma for the Gaussian family, at least 255 and at most
+    65535, so that the cost of an outlier is bounded by 24 bits and no escape code is needed.
+    """
+    if not 0 <= table < TABLES:
+        raise CorruptError(f"frequency table: expected an id in 0..{TABLES - 1}, got {table}")
+    scale = table % SCALES
+    quarter = (scale - 8 + 3) // 4  # ceil((s - 8) / 4): 2^quarter >= b
+    if table >= GAUSSIAN:
+        quarter = (quarter + 1) // 2  # sigma = sqrt(b / 2)
+        return max(255, min(65535, 6 << max(quarter, 0)))
+    return max(255, min(65535, 16 << max(quarter, 0)))
+
+
+@lru_cache(maxsize=TABLES)
+def frequencies(table: int) -> npt.NDArray[np.int64]:
+    """Frequencies of the symbols -T..T of a table: (2 T + 1,) int64, each >= 1, sum 2^24.
+
+    Raises:
+        CorruptError: no such table.
+    """
+    reach = support(table)
+    theta = THETA[table % SCALES]
+    one = 1 << SHIFT
+    values = [one]
+    factor = theta
+    square = theta * theta >> SHIFT
+    for _ in range(reach):
+        values.append(values[-1] * factor >> SHIFT)
+        if table >= GAUSSIAN:  # theta^(k^2) = theta^((k-1)^2) * theta^(2k - 1)
+            factor = factor * square >> SHIFT
+    size = 2 * reach + 1
+    total = values[0] + 2 * sum(values[1:])
+    half = [1 + v * (TOTAL - size) // total for v in values]
+    half[0] += TOTAL - half[0] - 2 * sum(half[1:])
+    right = np.array(half, dtype=np.int64)
+    table_frequencies = np.concatenate([right[:0:-1], right])
+    table_frequencies.flags.writeable = False
+    return table_frequencies
