@@ -155,12 +155,11 @@ def decode(
             return content.read(frames, crop=crop, scale=scale)
         if frames is not None:
             raise InputError("frames: the file is an image, only videos have frames")
-        return content.read(crop=crop, scale=scale)
+        picture: Samples = content.read(crop=crop, scale=scale)
+        return picture
 
 
-def open(
-    source: bytes | str | os.PathLike[str], *, device: str = "auto"
-) -> Image | Video:
+def open(source: bytes | str | os.PathLike[str], *, device: str = "auto") -> Image | Video:
     """Open a `.crdx` file for random access; only its front is read.
 
     Returns:

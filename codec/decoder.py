@@ -176,7 +176,8 @@ class Video(_Content):
         number = index + len(self) if index < 0 else index
         if not 0 <= number < len(self):
             raise IndexError(f"frame {index}: the video has {len(self)} frames")
-        return self.read(slice(number, number + 1))[0]
+        frame: Samples = self.read(slice(number, number + 1))[0]
+        return frame
 
     def __iter__(self) -> Iterator[Samples]:
         """Frames (H, W, C) in order."""

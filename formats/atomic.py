@@ -15,7 +15,7 @@ from pathlib import Path
 
 from formats.errors import OutputError
 
-__all__ = ["atomic_path", "write_bytes"]
+__all__ = ["atomic_path", "check_target", "write_bytes"]
 
 
 def _sync_folder(folder: Path) -> None:
@@ -26,6 +26,37 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_target(path: str | os.PathLike[str], *, overwrite: bool = True) -> Path:
+    """Check that a file can be written at `path`, before hours are spent on its content.
+
+    Raises:
+        OutputError: the folder is missing or not writable, the target is a folder or a device,
+            or it exists and `overwrite` is False.
+    """
+    target = Path(path)
+    folder = target.parent
+    if target.is_dir():
+        raise OutputError(f"cannot write {target}: expected a file name, it is a folder")
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {target}: the folder {folder} does not exist")
+    if target.exists() and not target.is_file():  # a device such as /dev/null: no rename there
+        raise OutputError(f"cannot write {target}: expected a regular file")
+    if not overwrite and target.exists():
+        raise OutputError(f"cannot write {target}: it exists, and overwriting was not allowed")
+    probe = _temporary(target)
+    try:
+        probe.touch(exist_ok=False)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        probe.unlink(missing_ok=True)
+    return target
+
+
+def _temporary(target: Path) -> Path:
+    return target.parent / f".{target.stem[:64]}.{secrets.token_hex(6)}.part{target.suffix}"
 
 
 @contextlib.contextmanager
@@ -43,20 +74,9 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
         OutputError: the folder is missing or not writable, the target is a folder, it exists
             and `overwrite` is False, or the disk refused the bytes. Nothing is left behind.
     """
-    target = Path(path)
-    folder = target.parent
-    if target.is_dir():
-        raise OutputError(f"cannot write {target}: expected a file name, it is a folder")
-    if not folder.is_dir():
-        raise OutputError(f"cannot write {target}: the folder {folder} does not exist")
-    if not overwrite and target.exists():
-        raise OutputError(f"cannot write {target}: it exists, and overwriting was not allowed")
-    if target.exists() and not target.is_file():  # a device such as /dev/null: no rename there
-        raise OutputError(f"cannot write {target}: expected a regular file")
-    temporary = folder / f".{target.stem[:64]}.{secrets.token_hex(6)}.part{target.suffix}"
+    target = check_target(path, overwrite=overwrite)
+    temporary = _temporary(target)
     try:
-        temporary.touch(exist_ok=False)
-        temporary.unlink()
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
@@ -64,7 +84,7 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
             temporary.replace(target)
         else:  # link() fails if another process has created the target meanwhile
             os.link(temporary, target)
-        _sync_folder(folder)
+        _sync_folder(target.parent)
     except OutputError:
         raise
     except OSError as error:

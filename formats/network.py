@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
 from formats.errors import InputError
 
@@ -195,7 +196,7 @@ class NetworkConfig:
         fused = self.features if self.tail_layers else channels
         samples = math.prod(lengths[axis] for axis in self.axes)
         widths = [self.width] * (self.branch_layers - 1) + [fused * self.rank]
-        shared = sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+        shared = sum(a * b for a, b in pairwise(widths))
         total = 0
         for branch in self.branches:
             points = math.prod(lengths[axis] for axis in branch)
@@ -204,7 +205,7 @@ class NetworkConfig:
         if len(self.branches) > 1:
             total += samples * fused * self.rank
         tail = [self.features] * self.tail_layers + [channels]
-        total += samples * sum(a * b for a, b in zip(tail[:-1], tail[1:], strict=True))
+        total += samples * sum(a * b for a, b in pairwise(tail))
         return total
 
 

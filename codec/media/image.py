@@ -121,7 +121,7 @@ def _narrow(image: ImageFile, kind: str, data: bytes, name: str) -> Samples:
     else:  # RGB, P, CMYK, YCbCr, RGBX
         target = "RGB"
     pixels = image if image.mode == target else image.convert(target)
-    return np.atleast_3d(np.asarray(pixels))
+    return np.atleast_3d(np.array(pixels))  # asarray would be read-only
 
 
 def _decode(data: bytes, kind: str, name: str) -> ImageMedia:

@@ -38,6 +38,9 @@ _TRANSFERS |= {"smpte428": 17, "arib-std-b67": 18}
 _UNSPECIFIED = 2
 _BT601 = 6
 
+# A line about a stream; titles and other metadata may hold the same words, elsewhere in a line.
+_STREAM = re.compile(r"^ *Stream #0:[^ ]*: (Video|Audio): (.*)$", re.MULTILINE)
+
 _REORDERED = 8  # pictures that may still be held back when the last packet is read
 _COUNT_LIMIT = 1 << 28  # bytes; larger files are not read through only to count pictures
 
@@ -142,13 +145,13 @@ def probe(path: Path, name: str) -> tuple[VideoInfo, PixelFormat]:
         if "matches no streams" in str(error):
             raise MediaError(f"{task}: it has no video stream") from error
         raise
-    described = log.partition("Stream mapping:")[0].splitlines()
-    videos = [line for line in described if "Video: " in line and "(attached pic)" not in line]
+    streams = _STREAM.findall(log.partition("Stream mapping:")[0])
+    videos = [line for kind, line in streams if kind == "Video" and "(attached pic)" not in line]
     if not output or not videos:
         raise MediaError(f"{task}: it has no frames")
     header, _ = read_header(io.BytesIO(output), name)
     check_size(header.width, header.height, name)
-    fields = _fields(videos[0].partition("Video: ")[2])
+    fields = _fields(videos[0])
     pixel_name, _, notes = (fields[1] if len(fields) > 1 else "").partition("(")
     pixels = PixelFormat.parse(pixel_name)
     colour, full = parse_colour([note.strip() for note in notes.rstrip(")").split(",")])
@@ -161,5 +164,5 @@ def probe(path: Path, name: str) -> tuple[VideoInfo, PixelFormat]:
         colour=_resolved(colour, pixels, header.height, full),
         subsampling=pixels.subsampling,
         frames=count,
-        has_audio=any("Audio: " in line for line in described),
+        has_audio=any(kind == "Audio" for kind, _ in streams),
     ), pixels

@@ -32,7 +32,8 @@ class VideoSource:
     """A clip being read; use it as a context manager, or call `close`.
 
     Iterating yields frames (H, W, C), uint8 or uint16 (see `VideoInfo`), R'G'B' or grey, one
-    at a time: memory does not grow with the length. Each `iter()` starts at the first frame.
+    at a time: memory does not grow with the length. They are the caller's to change. Each
+    `iter()` starts at the first frame.
 
     Attributes:
         info: what is known of the clip in advance.
@@ -127,7 +128,10 @@ class _Y4mSource(VideoSource):
     def _stream(self) -> AbstractContextManager[BinaryIO]:
         if isinstance(self._source, bytes):
             return io.BytesIO(self._source)
-        return Path(self._source).open("rb")
+        try:
+            return Path(self._source).open("rb")
+        except OSError as error:
+            raise MediaError(f"cannot read {self._source}: {error.strerror}") from error
 
     def _frames(self, stack: ExitStack) -> Iterator[Samples]:
         stream = stack.enter_context(self._stream())
@@ -165,7 +169,8 @@ class _FFmpegSource(VideoSource):
                 process.finish()
                 raise MediaError(f"{task}: frame {index} has {len(data)} of {size} bytes")
             if layout is None:
-                yield np.frombuffer(data, np.uint8).reshape(shape)
+                # A copy, because an array over bytes is read-only.
+                yield np.frombuffer(data, np.uint8).reshape(shape).copy()
             else:
                 yield layout.decode(data, f"{self._name}: frame {index}")
             index += 1

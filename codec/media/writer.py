@@ -177,10 +177,8 @@ class _FFmpegWriter(VideoWriter):
 
     def _append(self, frame: Samples) -> None:
         shift = self._info.bit_depth - self._depth
-        if shift > 0:  # round to the encoder's depth, and do not pass its maximum
-            peak = (1 << self._depth) - 1
-            rounded = (frame.astype(np.uint32) + (1 << shift >> 1)) >> shift
-            frame = np.minimum(rounded, peak).astype(np.uint16)
+        if shift > 0:  # round to the encoder's depth; encode() clips the one value above it
+            frame = ((frame.astype(np.uint32) + (1 << shift >> 1)) >> shift).astype(np.uint16)
         self._process.write(self._layout.encode(frame))
 
     def _finish(self) -> None:

@@ -30,6 +30,7 @@ def test_only_the_orientation_is_removed(order, prefix):
     orientation, kept = split_orientation(prefix + original)
     assert orientation == 6
     assert len(kept) == len(original)
+    assert struct.unpack_from(order + "H", kept, 8) == (2,)
     exif = Image.Exif()
     exif.load(kept)
     assert dict(exif) == {0x0100: 77, 0x020F: "a camera maker"}

@@ -45,8 +45,13 @@ def test_frames_equal_ffmpegs_default_rgb24_exactly(ffmpeg):
     assert (info.rate, info.has_audio, info.subsampling) == (Fraction(25), True, "420")
 
 
-@pytest.mark.parametrize("rate", ["30000/1001", "24000/1001", "60000/1001", "25", "50", "12"])
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        *(("clip.mkv", rate) for rate in ("30000/1001", "24000/1001", "60000/1001", "50")),
+        *(("clip.mp4", rate) for rate in ("30000/1001", "12")),
+    ],
+)
 def test_rate_is_exact(make, name, rate):
     with open_video(make(name, rate=rate)) as source:
         assert source.info.rate == Fraction(rate)
@@ -195,6 +200,21 @@ def test_bytes_are_read_like_files_and_their_copy_is_removed(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_titles_that_look_like_streams_do_not_confuse(make):
+    title = "Video: h264, gray, 1x1 Stream #0:1: Audio: aac"
+    with open_video(make("clip.mkv", "-metadata", f"title={title}")) as source:
+        info = source.info
+    assert (info.width, info.channels, info.has_audio) == (64, 3, False)
+
+
+@pytest.mark.parametrize("pixel", ["gray", "gray10le", "yuv420p", "yuv420p10le", "gbrp10le"])
+def test_frames_are_the_callers_to_change(make, pixel):
+    with open_video(make("clip.mkv", "-pix_fmt", pixel, "-c:v", "ffv1")) as source:
+        for frame in source:
+            assert frame.flags.writeable
+            assert frame.flags.c_contiguous
+
+
 def test_a_moving_gif_is_a_clip_too(make):
     path = make("clip.gif", frames=4)
     with open_video(path) as source:
@@ -264,6 +284,19 @@ def test_unreadable_file_is_one_clear_line(tmp_path, name, content, words):
     with pytest.raises(MediaError, match=words) as caught:
         open_video(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_cover_picture_is_not_the_clip(make, tmp_path, ffmpeg):
+    path, cover = tmp_path / "covered.mp4", SAMPLES / "astronaut.png"
+    order = ("-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic")
+    ffmpeg("-i", cover, "-i", make("clip.mp4"), *order, path)
+    with open_video(path) as source:
+        assert (source.info.width, source.info.frames, source.info.subsampling) == (64, 3, "420")
+        assert [frame.shape for frame in source] == [(48, 64, 3)] * 3
+    alone = tmp_path / "alone.mp4"
+    ffmpeg("-i", path, "-i", BUNNY, "-map", "0:v:0", "-map", "1:a", *order[4:], alone)
+    with pytest.raises(MediaError, match="it has no video stream"):
+        open_video(alone)
 
 
 def test_sound_alone_is_not_a_clip(tmp_path, ffmpeg):

@@ -200,6 +200,15 @@ def test_samples_over_the_announced_depth_are_refused():
         list(source)
 
 
+def test_a_clip_that_goes_away_is_a_media_error(tmp_path):
+    path = tmp_path / "clip.y4m"
+    path.write_bytes(y4m("W1 H1 F25:1 C444", b"\1\2\3"))
+    with open_video(path) as source:
+        path.unlink()
+        with pytest.raises(MediaError, match="No such file"):
+            list(source)
+
+
 def test_raw_output_is_interleaved_and_little_endian():
     stream = io.BytesIO()
     write_raw(stream, [np.array([[[1, 2, 3]]], np.uint8), np.array([[[258]]], np.uint16)])
@@ -220,5 +229,4 @@ def test_shared_clips_agree_with_zimg(shared, ffmpeg):
         out = ffmpeg("-i", path, "-frames:v", 1, "-vf", convert, *raw)
         planes = np.frombuffer(out, "<u2" if deep else "u1").reshape(3, *first.shape[:2])
         theirs = planes.transpose(1, 2, 0)[..., [2, 0, 1]].astype(int)
-        print(path.name, np.abs(first.astype(int) - theirs).max())
         assert np.abs(first.astype(int) - theirs).max() <= 1, path.name
