@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,37 +12,15 @@ import numpy as np
 
 from codec import media as files
 from codec.decoder import Image, Video, open_container
-from codec.encoder import EncodeProgress, EncodeStats, Media, encode_media
+from codec.encoder import Encoded, EncodeProgress, Media, encode_media
 from codec.options import DEFAULT_EFFORT, DEFAULT_GOP, EncodeOptions
 from codec.reconstruct import Crop
 from codec.signal import Samples, check_samples
-from formats.atomic import write_bytes
 from formats.colour import BT709, SRGB
 from formats.errors import InputError, MediaError
 from formats.network import NetworkConfig
 
-__all__ = ["Encoded", "decode", "encode", "open"]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The result of an encode.
-
-    Attributes:
-        data: the bytes of a `.crdx` file.
-        stats: size, quality, time, network; see `EncodeStats`.
-    """
-
-    data: bytes = field(repr=False)
-    stats: EncodeStats
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
-        """Write the file atomically.
-
-        Raises:
-            OutputError: it cannot be written, or exists and `overwrite` is False.
-        """
-        write_bytes(path, self.data, overwrite=overwrite)
+__all__ = ["decode", "encode", "open"]
 
 
 def encode(
@@ -117,14 +94,13 @@ def encode(
         content = media_of_file(source, options.gop)
     else:
         content = _media_of_array(source, options.gop, bit_depth, Fraction(rate))
-    data, stats = encode_media(
+    return encode_media(
         content,
         options,
         progress=progress,
         state_path=Path(state_path) if state_path is not None else None,
         resume=resume,
     )
-    return Encoded(data, stats)
 
 
 def decode(
@@ -194,7 +170,7 @@ def media_of_file(source: str | os.PathLike[str] | bytes, gop: int) -> Media:
             colour=SRGB,
             metadata=metadata,
         )
-    with files.open_video(source) as video:
+    with _open_video(source, kind) as video:
         info = video.info
         audio = video.audio()
 
@@ -218,6 +194,22 @@ def media_of_file(source: str | os.PathLike[str] | bytes, gop: int) -> Media:
         rate=info.rate,
         metadata={"audio": audio} if audio else {},
     )
+
+
+def _open_video(source: str | os.PathLike[str] | bytes, kind: str) -> files.VideoSource:
+    try:
+        return files.open_video(source)
+    except MediaError as error:
+        if kind == "video":
+            raise
+        # Neither kind was recognised: say so, rather than complain of a bad video.
+        reason = str(error)
+        if "expected" in reason:
+            reason = (
+                f"cannot read {_name(source)}: expected an image (PNG, JPEG, WebP, BMP, TIFF, "
+                "PPM ...) or a video (MP4, MKV, WebM, y4m ...), it is none of these"
+            )
+        raise MediaError(reason) from error
 
 
 def _media_of_array(source: Any, gop: int, bit_depth: int | None, rate: Fraction) -> Media:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from codec.bitstream import network_of_unit
-from codec.options import pick_device
+from codec.device import pick_device
 from codec.reconstruct import Crop, Reconstructor
 from codec.signal import Samples
 from formats.container import Container

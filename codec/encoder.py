@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -15,16 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from codec.device import pick_device
 from codec.fit.budget import transform_bits
 from codec.fit.loop import FitConfig, Fitter, Progress
 from codec.fit.search import Goal, Round, RoundResult, Search
 from codec.fit.state import load_state, save_state
 from codec.network import CoordX
 from codec.network.presets import coding_network
-from codec.options import EncodeOptions, pick_device
+from codec.options import EncodeOptions
 from codec.quantise import coded_bits, coded_tensors, load_tensors
 from codec.reconstruct import Reconstructor
 from codec.signal import Samples, to_signal
+from formats.atomic import write_bytes
 from formats.colour import SRGB, Colour
 from formats.container import write_container
 from formats.errors import InputError, ResumeError
@@ -32,7 +35,7 @@ from formats.header import Header, MediaKind
 from formats.network import NetworkConfig
 from formats.weights import MAX_STEP, CodedTensor, pack_unit
 
-__all__ = ["EncodeProgress", "EncodeStats", "Media", "encode_media"]
+__all__ = ["EncodeProgress", "EncodeStats", "Encoded", "Media", "encode_media"]
 
 OVERHEAD_BITS = 8 * 64
 """Container bytes of an image; reserved from a target in bits or bytes."""
@@ -111,6 +114,27 @@ class EncodeStats:
     units: list[dict[str, float]]
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """The result of an encode.
+
+    Attributes:
+        data: the bytes of a `.crdx` file.
+        stats: size, quality, time, network.
+    """
+
+    data: bytes = field(repr=False)
+    stats: EncodeStats
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
+        """Write the file atomically.
+
+        Raises:
+            OutputError: it cannot be written, or exists and `overwrite` is False.
+        """
+        write_bytes(path, self.data, overwrite=overwrite)
+
+
 @dataclass
 class _Survey:
     """What a first pass over the media tells."""
@@ -177,7 +201,7 @@ def encode_media(
     progress: Callable[[EncodeProgress], None] | None = None,
     state_path: Path | None = None,
     resume: bool = False,
-) -> tuple[bytes, EncodeStats]:
+) -> Encoded:
     """Encode media to the bytes of a `.crdx` file.
 
     Args:
@@ -189,7 +213,7 @@ def encode_media(
         resume: continue from `state_path` if it exists.
 
     Returns:
-        The file's bytes and its statistics.
+        The file's bytes and statistics.
 
     Raises:
         InputError: options that do not fit the media.
@@ -256,8 +280,8 @@ class _Work:
         else:
             assert options.target_size is not None
             bits = 8.0 * options.target_size
-        extra = sum(len(v) + 8 for v in self.media.metadata.values()) + 12 * len(self.frames)
-        bits -= OVERHEAD_BITS + 8 * (extra if options.target_size is not None else 0)
+        extra = sum(len(v) + 10 for v in self.media.metadata.values()) + 16 * len(self.frames)
+        bits -= OVERHEAD_BITS + 8 * extra
         return Goal(bits=max(bits * pixels / total, 64.0))
 
     def _common_network(self) -> NetworkConfig | None:
@@ -273,7 +297,7 @@ class _Work:
 
     # -- fitting ---------------------------------------------------------------------------
 
-    def run(self, started: float) -> tuple[bytes, EncodeStats]:
+    def run(self, started: float) -> Encoded:
         """Fit every unit that the checkpoint does not hold yet, and write the container."""
         checkpoint = self.checkpoint
         self.network = self._common_network()
@@ -405,7 +429,7 @@ class _Work:
 
     # -- the file --------------------------------------------------------------------------
 
-    def _finish(self, started: float) -> tuple[bytes, EncodeStats]:
+    def _finish(self, started: float) -> Encoded:
         media = self.media
         assert self.network is not None
         header = Header(
@@ -443,7 +467,7 @@ class _Work:
                 for u, f in zip(units, self.frames, strict=True)
             ],
         )
-        return data, stats
+        return Encoded(data, stats)
 
 
 def _decibel(mse: float) -> float:

@@ -7,9 +7,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from codec import api
 from codec import media as files
 from codec.cli.common import (
     PIPE,
@@ -21,10 +20,12 @@ from codec.cli.common import (
     read_input,
     rectangle,
 )
-from codec.decoder import Image, Video
 from codec.media import ImageMedia, VideoInfo
-from codec.signal import Samples
 from formats.errors import InputError
+
+if TYPE_CHECKING:
+    from codec.decoder import Image, Video
+    from codec.signal import Samples
 
 __all__ = ["add_parser"]
 
@@ -80,6 +81,9 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from codec import api  # torch takes a second to load: not for --help
+    from codec.decoder import Video
+
     started = time.perf_counter()
     with api.open(read_input(args.input), device=args.device) as content:
         video = isinstance(content, Video)

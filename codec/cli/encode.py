@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from codec import api
 from codec.cli.common import (
     PIPE,
     add_device,
@@ -18,9 +15,11 @@ from codec.cli.common import (
     may_overwrite,
     read_input,
 )
-from codec.encoder import EncodeProgress, EncodeStats
 from codec.options import DEFAULT_EFFORT, DEFAULT_GOP, DEFAULT_QUALITY, EFFORT_STEPS
 from formats.network import PARTITIONS
+
+if TYPE_CHECKING:
+    from codec.encoder import EncodeProgress, EncodeStats
 
 __all__ = ["add_parser"]
 
@@ -112,6 +111,9 @@ class _Bar:
     """Progress on stderr: steps of all units, with the present rate and quality."""
 
     def __init__(self, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        self._tqdm = tqdm
         self._quiet = quiet
         self._bar: Any = None
         self._done = 0
@@ -120,7 +122,7 @@ class _Bar:
     def __call__(self, at: EncodeProgress) -> None:
         fit = at.fit
         if self._bar is None:
-            self._bar = tqdm(
+            self._bar = self._tqdm(
                 total=fit.steps * at.units,
                 unit="step",
                 disable=self._quiet,
@@ -154,6 +156,8 @@ def _default_output(name: str) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from codec import api  # torch takes a second to load: not for --help
+
     output = args.output or _default_output(args.input)
     to_pipe = output == PIPE
     overwrite = True if to_pipe else may_overwrite(Path(output), args)

@@ -16,7 +16,7 @@ from codec.media import image_bytes, read_image
 from codec.media.png import _chunk
 from codec.media.values import ImageMedia
 from formats.errors import MediaError
-from media.conftest import SAMPLES, noise
+from tests.media.conftest import SAMPLES, noise
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:

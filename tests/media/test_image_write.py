@@ -7,7 +7,7 @@ import pytest
 
 from codec.media import ImageMedia, image_bytes, read_image, write_image
 from formats.errors import MediaError, OutputError
-from media.conftest import noise, smooth
+from tests.media.conftest import noise, smooth
 
 LOSSLESS = [
     *((s, c, 8) for s in (".png", ".tif", ".tiff") for c in (1, 3, 4)),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import codec.media
 from codec.media.pnm import encode_pnm
-from media.conftest import REPOSITORY, SAMPLES, clip_info, smooth
+from tests.media.conftest import REPOSITORY, SAMPLES, clip_info, smooth
 
 
 def _fresh(code: str, *arguments: Path) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from codec.media import ImageMedia, read_image
 from codec.media.png import _BAND_BYTES, SIGNATURE, _chunk, _filter_band, encode_png
-from media.conftest import SAMPLES, noise
+from tests.media.conftest import SAMPLES, noise
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -8,7 +8,7 @@ import pytest
 from codec.media import read_image
 from codec.media.pnm import decode_pnm, encode_pnm
 from formats.errors import MediaError
-from media.conftest import noise
+from tests.media.conftest import noise
 
 
 @pytest.mark.parametrize(

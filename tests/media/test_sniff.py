@@ -7,7 +7,7 @@ import pytest
 from codec.media import sniff
 from codec.media.sniff import image_format
 from formats.errors import MediaError
-from media.conftest import SAMPLES
+from tests.media.conftest import SAMPLES
 
 PADDING = bytes(64)
 

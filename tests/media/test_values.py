@@ -11,7 +11,7 @@ import pytest
 from codec.media import ImageMedia
 from codec.media.values import check_frame, check_size
 from formats.errors import InputError, MediaError
-from media.conftest import clip_info, smooth
+from tests.media.conftest import clip_info, smooth
 
 
 @pytest.mark.parametrize(

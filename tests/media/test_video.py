@@ -16,7 +16,7 @@ from codec.media import open_video
 from codec.media.probe import parse_colour
 from formats.colour import BT709, Colour
 from formats.errors import InputError, MediaError
-from media.conftest import SAMPLES, noise
+from tests.media.conftest import SAMPLES, noise
 
 BUNNY = SAMPLES / "bunny.mp4"
 
@@ -293,10 +293,10 @@ def test_a_cover_picture_is_not_the_clip(make, tmp_path, ffmpeg):
     with open_video(path) as source:
         assert (source.info.width, source.info.frames, source.info.subsampling) == (64, 3, "420")
         assert [frame.shape for frame in source] == [(48, 64, 3)] * 3
-    alone = tmp_path / "alone.mp4"
-    ffmpeg("-i", path, "-i", BUNNY, "-map", "0:v:0", "-map", "1:a", *order[4:], alone)
+    song = tmp_path / "song.mp4"
+    ffmpeg("-i", cover, "-i", BUNNY, "-map", "0", "-map", "1:a", *order[4:], song)
     with pytest.raises(MediaError, match="it has no video stream"):
-        open_video(alone)
+        open_video(song)
 
 
 def test_sound_alone_is_not_a_clip(tmp_path, ffmpeg):

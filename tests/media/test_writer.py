@@ -12,7 +12,7 @@ import pytest
 from codec.media import open_video, open_video_writer
 from formats.colour import BT601, BT709, SRGB, Colour
 from formats.errors import InputError, MediaError, OutputError
-from media.conftest import SAMPLES, clip_info, noise, smooth
+from tests.media.conftest import SAMPLES, clip_info, noise, smooth
 
 SUFFIXES = [".y4m", ".mp4", ".m4v", ".mov", ".mkv", ".webm"]
 

@@ -12,7 +12,7 @@ from codec.media import open_video, write_raw, write_y4m
 from codec.media.ycbcr import to_rgb, to_ycbcr
 from formats.colour import BT601, BT709, SRGB, Colour
 from formats.errors import InputError, MediaError
-from media.conftest import clip_info, noise, smooth
+from tests.media.conftest import clip_info, noise, smooth
 
 
 def y4m(header: str, *frames: bytes) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 
 from codec.media.ycbcr import MATRICES, grey_to_luma, luma_to_grey, to_rgb, to_ycbcr
 from formats.errors import InputError
-from media.conftest import noise, smooth
+from tests.media.conftest import noise, smooth
 
 ALL = [(m, full, bits) for m in (1, 6, 9) for full in (False, True) for bits in (8, 10, 16)]
 

@@ -1,0 +1,34 @@
+"""Which torch device a request names."""
+
+from __future__ import annotations
+
+import torch
+
+from formats.errors import InputError
+
+__all__ = ["pick_device"]
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto", "cpu", "cuda" or "cuda:N" to a device.
+
+    Raises:
+        InputError: unknown, or not present on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError("device: cuda was asked for, and this machine has no CUDA device")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise InputError(
+                f"device: {name} was asked for, and this machine has "
+                f"{torch.cuda.device_count()} CUDA devices"
+            )
+    return device
