@@ -36,6 +36,19 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = True) -> Pat
             or it exists and `overwrite` is False.
     """
     target = Path(path)
+    try:
+        _check_place(target, overwrite)
+        probe = _temporary(target)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    return target
+
+
+def _check_place(target: Path, overwrite: bool) -> None:
     folder = target.parent
     if target.is_dir():
         raise OutputError(f"cannot write {target}: expected a file name, it is a folder")
@@ -45,14 +58,6 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = True) -> Pat
         raise OutputError(f"cannot write {target}: expected a regular file")
     if not overwrite and target.exists():
         raise OutputError(f"cannot write {target}: it exists, and overwriting was not allowed")
-    probe = _temporary(target)
-    try:
-        probe.touch(exist_ok=False)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        probe.unlink(missing_ok=True)
-    return target
 
 
 def _temporary(target: Path) -> Path:

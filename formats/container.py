@@ -9,10 +9,11 @@ finds any GOP; an image has one unit and no index. formats/SPEC.md is the normat
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -91,6 +92,17 @@ def write_container(
     return b"".join(out)
 
 
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put the path in front of format errors."""
+    try:
+        yield
+    except FormatError as error:
+        if not name:
+            raise
+        raise type(error)(f"{name}: {error}") from error
+
+
 @dataclass(frozen=True)
 class Span:
     """Where a chunk lies: type, offset of its first byte, payload bytes, chunk bytes."""
@@ -111,6 +123,7 @@ class Container:
         unit_frames: frames of each unit.
         unit_spans: where each unit's chunk lies (offset, bytes).
         size: bytes of the file.
+        name: its path, if it was opened by path; errors start with it.
     """
 
     header: Header
@@ -119,6 +132,7 @@ class Container:
     unit_spans: list[tuple[int, int]]
     size: int
     chunks: list[Span] = field(default_factory=list)
+    name: str = ""
     _stream: BinaryIO = field(default_factory=io.BytesIO, repr=False)
 
     # -- opening ---------------------------------------------------------------------------
@@ -139,12 +153,13 @@ class Container:
             except OSError as error:
                 raise MediaError(f"cannot read {source}: {error.strerror or error}") from error
             try:
-                return cls._parse(stream)
-            except BaseException as error:
+                with _named(os.fspath(source)):
+                    box = cls._parse(stream)
+            except BaseException:
                 stream.close()
-                if isinstance(error, FormatError):
-                    raise type(error)(f"{source}: {error}") from error
                 raise
+            box.name = os.fspath(source)
+            return box
         return cls._parse(source)
 
     @classmethod
@@ -165,7 +180,7 @@ class Container:
             raise VersionError(
                 f"version {start[-1]} of the .crdx format; this library reads version {VERSION}"
             )
-        box = cls(None, {}, [], [], size, [], stream)  # type: ignore[arg-type]
+        box = cls(None, {}, [], [], size, _stream=stream)  # type: ignore[arg-type]
         box._read_front(len(start))
         return box
 
@@ -270,6 +285,10 @@ class Container:
 
     def unit(self, number: int) -> list[CodedTensor]:
         """Weights of one unit; reads only that unit's bytes."""
+        with _named(self.name):
+            return self._unit(number)
+
+    def _unit(self, number: int) -> list[CodedTensor]:
         offset, size = self.unit_spans[number]
         span = self._span(offset)
         if span.kind != "U" or span.total != size:
@@ -299,7 +318,8 @@ class Container:
 
     def audio(self) -> bytes | None:
         """The audio of a video (a Matroska file), None if there is none."""
-        return dict(self._tail()).get(METADATA["audio"].decode())
+        with _named(self.name):
+            return dict(self._tail()).get(METADATA["audio"].decode())
 
     def verify(self) -> list[Span]:
         """Read and decode every chunk to the last byte; returns where each one lies.
@@ -307,12 +327,11 @@ class Container:
         Raises:
             FormatError: the first fault.
         """
-        self.chunks.clear()
-        front = Container._parse(self._stream)
-        self.chunks = front.chunks
-        for number in range(len(self.unit_spans)):
-            self.unit(number)
-        self._tail()
+        with _named(self.name):
+            self.chunks = Container._parse(self._stream).chunks
+            for number in range(len(self.unit_spans)):
+                self._unit(number)
+            self._tail()
         return list(self.chunks)
 
     def close(self) -> None:

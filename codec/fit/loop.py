@@ -49,11 +49,11 @@ class FitConfig:
 
     lam: float
     steps: int
-    rate: float = 0.1
+    rate: float = 0.05
     optimiser: str = "soap"
     seed: int = 0
     float_share: float = 0.45
-    soft_share: float = 0.2
+    soft_share: float = 0.35
     coarseness: float = 1.0
     noise: float = 0.5
     target_bits: float | None = None

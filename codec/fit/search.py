@@ -29,8 +29,8 @@ RATE_TOLERANCE = 0.03
 """How far below a target rate is close enough; it is never exceeded."""
 WARM_SHARE = 0.3
 """Steps of a warm-started round, relative to a full one."""
-WARM_RATE = 0.02
-"""Its peak learning rate: high enough to move, low enough to keep what was learned."""
+WARM_RATE = 0.3
+"""Its peak learning rate, relative: high enough to move, low enough to keep what was learned."""
 
 
 @dataclass(frozen=True)
@@ -137,16 +137,26 @@ class Search:
         if goal.lam is not None:
             lam = goal.lam
             network = self._network(transform_bits(self.signal, lam))
-            return Round(network, FitConfig(lam, self.steps, seed=self.seed))
+            return self._full(network, lam, None)
         if goal.bits is not None:
             lam = _lambda_of_bits(self.signal, goal.bits)
-            fit = FitConfig(lam, self.steps, seed=self.seed, target_bits=goal.bits * 0.99)
-            return Round(self._network(goal.bits), fit)
+            return self._full(self._network(goal.bits), lam, goal.bits * 0.99)
         assert goal.psnr is not None
         # Near the optimum D falls by a factor e^1.5 a bit per pixel on photographs.
         lam = 1.5 * 10 ** (-goal.psnr / 10)
         network = self._network(transform_bits(self.signal, lam))
-        return Round(network, FitConfig(lam, self.steps, seed=self.seed))
+        return self._full(network, lam, None)
+
+    def _rate(self, network: NetworkConfig) -> float:
+        """Peak learning rate: larger networks diverge where smaller ones still gain."""
+        weights = network.parameters(self.lengths, self.signal.shape[0])
+        return min(0.1, max(0.02, 0.05 * math.pow(20_000 / weights, 0.4)))
+
+    def _full(self, network: NetworkConfig, lam: float, bits: float | None) -> Round:
+        fit = FitConfig(
+            lam, self.steps, rate=self._rate(network), seed=self.seed, target_bits=bits
+        )
+        return Round(network, fit)
 
     def _warm(
         self, history: list[RoundResult], start: int, lam: float, bits: float | None
@@ -154,7 +164,7 @@ class Search:
         fit = FitConfig(
             lam,
             max(20, round(self.steps * WARM_SHARE)),
-            rate=WARM_RATE,
+            rate=WARM_RATE * self._rate(history[start].plan.network),
             seed=self.seed + len(history),
             float_share=0.0,
             soft_share=0.4,
@@ -191,7 +201,7 @@ class Search:
         if abs(miss) > 1.0 and self.fixed is None and len(history) < MAX_ROUNDS - 1:
             # One dB is about 20% of the rate: the network itself should have another size.
             bits = history[best].bits * 10 ** (-miss / 14)
-            return Round(self._network(bits), FitConfig(lam, self.steps, seed=self.seed))
+            return self._full(self._network(bits), lam, None)
         return self._warm(history, best, lam, None)
 
     @property

@@ -1,0 +1,65 @@
+"""Small files with random weights, for the tests of the format."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from formats.container import write_container
+from formats.header import Header, MediaKind
+from formats.network import Encoding, NetworkConfig
+from formats.weights import CodedTensor, pack_unit
+
+IMAGE_NET = NetworkConfig(
+    encoding=Encoding.POSITIONAL, width=5, features=4, rank=2, branch_layers=2, tail_layers=2
+)
+VIDEO_NET = NetworkConfig(partition="x+y+t", width=4, features=3, rank=2, tail_layers=2)
+
+
+def image_header(**changes: object) -> Header:
+    fields: dict[str, object] = {
+        "kind": MediaKind.IMAGE,
+        "width": 20,
+        "height": 13,
+        "channels": 3,
+        "bit_depth": 8,
+        "network": IMAGE_NET,
+    }
+    return Header(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def video_header(**changes: object) -> Header:
+    fields: dict[str, object] = {
+        "kind": MediaKind.VIDEO,
+        "width": 16,
+        "height": 12,
+        "channels": 3,
+        "bit_depth": 8,
+        "network": VIDEO_NET,
+        "rate": Fraction(30000, 1001),
+        "subsampling": "420",
+        "frames": 7,
+    }
+    return Header(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def random_unit(header: Header, number: int, frames: int, seed: int = 0) -> bytes:
+    rng = np.random.default_rng(seed + number)
+    tensors = [
+        CodedTensor(np.rint(rng.laplace(0, 6, spec.shape)).astype(np.int32), -5)
+        for spec in header.tensors(frames)
+    ]
+    return pack_unit(number, tensors)
+
+
+def image_file(**changes: object) -> bytes:
+    header = image_header(**changes)
+    return write_container(header, [random_unit(header, 0, 1)], [1])
+
+
+def video_file(metadata: dict[str, bytes] | None = None) -> bytes:
+    header = video_header()
+    frames = [3, 3, 1]
+    units = [random_unit(header, n, f) for n, f in enumerate(frames)]
+    return write_container(header, units, frames, metadata)
