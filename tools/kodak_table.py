@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
         ours, jpeg = row["coordx"], row["jpeg"]
         print(
             f"{result.stem}: {ours['bpp']:.4f} bpp {ours['psnr']:.2f} dB, "
-            f"jpeg {jpeg['bpp']:.4f} {jpeg['psnr']:.2f}, {row['encode_seconds']:.0f} s",
+            f"jpeg {jpeg['psnr']:.2f}, {row['encode_seconds']:.0f} s",
             file=sys.stderr,
             flush=True,
         )
@@ -122,8 +122,10 @@ def report(args: argparse.Namespace) -> None:
     """Print the table as Markdown."""
     rows = [json.loads(p.read_text()) for p in sorted(args.out.glob("kodim*.json"))]
     rows.sort(key=lambda r: (r["effort"], r["target_bpp"], r["image"]))
-    print("| image | bpp | coordx dB | JPEG dB | WebP dB | AVIF dB | vs JPEG | MS-SSIM (JPEG) "
-          "| weights | steps | encode s |")
+    print(
+        "| image | bpp | coordx dB | JPEG dB | WebP dB | AVIF dB | vs JPEG | MS-SSIM (JPEG) "
+        "| weights | steps | encode s |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     groups: dict[tuple[int, float], list[dict[str, Any]]] = {}
     for row in rows:

@@ -5,8 +5,8 @@ Three stages share one cosine schedule (fractions of the step budget in `FitConf
     float   weights are real numbers; D alone shapes them
     soft    steps are chosen by water-filling and refreshed; uniform noise of one step stands
             in for rounding, and the rate of the symbols joins the loss
-    hard    steps are frozen, weights are rounded in the forward pass, gradients pass straight
-            through; the real rate is checked and the best weights are kept
+    hard    weights are rounded in the forward pass, gradients pass straight through; steps
+            freeze, the real rate is checked and the best weights are kept
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Fitter:
         """One optimiser step."""
         stage = self.config.stage(self.step)
         self._generator.manual_seed(self.config.seed * 1_000_003 + self.step)
-        if stage != "float" and (not self.steps or (stage == "soft" and self._refresh())):
+        if stage != "float" and (not self.steps or self._refresh(stage)):
             self.steps = self.choose_steps()
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate(self.step)
@@ -221,9 +221,17 @@ class Fitter:
             for name, w in weights.items()
         }, weights
 
-    def _refresh(self) -> bool:
-        """Ten times in the soft stage, and at most every 50 steps."""
-        return self.step % max(50, round(self.config.steps * self.config.soft_share / 10)) == 0
+    def _refresh(self, stage: str) -> bool:
+        """Whether steps are chosen anew: every 3% of the fit, at most every 50 steps.
+
+        In the soft stage, and, with a target in bits, in the first half of the hard one:
+        the rate term keeps shrinking symbols, and what it frees buys finer steps.
+        """
+        soft_end = self.config.float_share + self.config.soft_share
+        until = (1 + soft_end) / 2 if self.config.target_bits else soft_end
+        if stage == "hard" and self.step >= until * self.config.steps:
+            return False
+        return self.step % max(50, round(self.config.steps * 0.03)) == 0
 
     def _due(self) -> bool:
         return self.step % 100 == 0 or self.step >= self.config.steps
@@ -235,8 +243,12 @@ class Fitter:
             spec.name: torch.from_numpy(t.values).to(self.target.device)
             for spec, t in zip(self.net.specs, coded, strict=True)
         }
-        d = distortion(self.net, self.grid, self.target, weights)
-        loss = d + self.lam * coded_bits(coded) / self.pixels
+        bits = coded_bits(coded)
+        loss = distortion(self.net, self.grid, self.target, weights)
+        if self.config.target_bits is None:
+            loss += self.lam * bits / self.pixels
+        elif bits > self.config.target_bits * 1.01:  # above any distortion: a last resort
+            loss = 10 + bits / self.config.target_bits
         if loss < self.best_loss:
             self.best_loss, self.best = loss, coded
 

@@ -140,7 +140,7 @@ class Search:
             return self._full(network, lam, None)
         if goal.bits is not None:
             lam = _lambda_of_bits(self.signal, goal.bits)
-            return self._full(self._network(goal.bits), lam, goal.bits * 0.99)
+            return self._full(self._network(goal.bits), lam, goal.bits * 0.985)
         assert goal.psnr is not None
         # Near the optimum D falls by a factor e^1.5 a bit per pixel on photographs.
         lam = 1.5 * 10 ** (-goal.psnr / 10)
@@ -153,9 +153,7 @@ class Search:
         return min(0.1, max(0.02, 0.05 * math.pow(20_000 / weights, 0.4)))
 
     def _full(self, network: NetworkConfig, lam: float, bits: float | None) -> Round:
-        fit = FitConfig(
-            lam, self.steps, rate=self._rate(network), seed=self.seed, target_bits=bits
-        )
+        fit = FitConfig(lam, self.steps, rate=self._rate(network), seed=self.seed, target_bits=bits)
         return Round(network, fit)
 
     def _warm(

@@ -82,7 +82,7 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
         ResumeError: the file is not such a state.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             tree = json.loads(arrays[_TREE].tobytes())
             state = _restore(tree, arrays, device)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:

@@ -97,9 +97,9 @@ def test_fusion_gain_keeps_the_variance_of_sine_features() -> None:
         config = NetworkConfig(
             partition=partition, width=64, features=64, rank=rank, branch_layers=3, bandwidth=64
         )
-        net = CoordX(config, {a: 64 for a in config.axes}, 3, seed=3)
+        net = CoordX(config, dict.fromkeys(config.axes, 64), 3, seed=3)
         with torch.no_grad():
-            grid = AxisGrid.full({a: 64 for a in config.axes})
+            grid = AxisGrid.full(dict.fromkeys(config.axes, 64))
             fused = net.fuse(net.features(grid.select("x", slice(0, 16))))
         assert 0.25 < float(fused.var()) < 1.0, (partition, rank)
 
