@@ -28,7 +28,7 @@ if not getattr(formats, "__coordx_codec__", False):  # another package of the sa
 if TYPE_CHECKING:
     from codec.api import decode, encode, open
     from codec.decoder import Image, Video
-    from codec.encoder import Encoded, EncodeProgress, EncodeStats
+    from codec.records import Encoded, EncodeProgress, EncodeStats
     from formats.errors import CoordXError
 
 __version__ = "0.1.0"
@@ -48,9 +48,9 @@ __all__ = [
 
 _HOMES = {
     "CoordXError": "formats.errors",
-    "EncodeProgress": "codec.encoder",
-    "EncodeStats": "codec.encoder",
-    "Encoded": "codec.encoder",
+    "EncodeProgress": "codec.records",
+    "EncodeStats": "codec.records",
+    "Encoded": "codec.records",
     "Image": "codec.decoder",
     "Video": "codec.decoder",
     "decode": "codec.api",

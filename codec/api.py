@@ -12,9 +12,10 @@ import numpy as np
 
 from codec import media as files
 from codec.decoder import Image, Video, open_container
-from codec.encoder import Encoded, EncodeProgress, Media, encode_media
+from codec.encoder import encode_media
 from codec.options import DEFAULT_EFFORT, DEFAULT_GOP, EncodeOptions
 from codec.reconstruct import Crop
+from codec.records import Encoded, EncodeProgress, Media
 from codec.signal import Samples, check_samples
 from formats.colour import BT709, SRGB
 from formats.errors import InputError, MediaError
@@ -52,7 +53,7 @@ def encode(
             (grey), 3 (R'G'B') or 4 (with straight alpha), dtype uint8 or uint16.
         quality: 0..100, the default scale of rate (50 if no other target is given).
         lam: lambda, mean squared error (samples in [0, 1]) per bit per pixel, 1e-7..10.
-        target_bpp: bits per pixel, not exceeded, all bytes of the file counted.
+        target_bpp: bits per pixel, not exceeded, all bytes but the copied audio counted.
         target_size: bytes of the file, not exceeded.
         target_psnr: dB, reached if possible.
         effort: 1..9, optimiser steps; time is proportional to them.

@@ -19,7 +19,7 @@ from codec.options import DEFAULT_EFFORT, DEFAULT_GOP, DEFAULT_QUALITY, EFFORT_S
 from formats.network import PARTITIONS
 
 if TYPE_CHECKING:
-    from codec.encoder import EncodeProgress, EncodeStats
+    from codec.records import EncodeProgress, EncodeStats
 
 __all__ = ["add_parser"]
 

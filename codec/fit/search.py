@@ -16,13 +16,14 @@ from torch import Tensor
 
 from codec.fit.budget import transform_bits
 from codec.fit.loop import FitConfig
-from codec.network.presets import coding_network
+from codec.network.presets import BITS_PER_WEIGHT, coding_network
 from formats.network import NetworkConfig
 from formats.weights import CodedTensor
 
 __all__ = ["Goal", "Round", "RoundResult", "Search"]
 
 MAX_ROUNDS = 5
+MAX_FULL_ROUNDS = 3
 PSNR_TOLERANCE = 0.1
 """dB: how close to a target PSNR is close enough."""
 RATE_TOLERANCE = 0.03
@@ -196,10 +197,14 @@ class Search:
             lam = low.lam ** (1 - share) * high.lam**share
         else:
             lam = history[best].lam * 10 ** ((miss - PSNR_TOLERANCE / 2) / 10)
-        if abs(miss) > 1.0 and self.fixed is None and len(history) < MAX_ROUNDS - 1:
-            # One dB is about 20% of the rate: the network itself should have another size.
-            bits = history[best].bits * 10 ** (-miss / 14)
-            return self._full(self._network(bits), lam, None)
+        full = sum(r.plan.start is None for r in history)
+        if abs(miss) > 1.0 and self.fixed is None and full < MAX_FULL_ROUNDS:
+            # One dB is about 20% of the rate: the network itself should have another size,
+            # and a bolder one each time that was not enough.
+            weights = history[best].plan.network.parameters(self.lengths, self.signal.shape[0])
+            network = self._network(weights * BITS_PER_WEIGHT * 10 ** (-miss * full / 11))
+            if all(network != r.plan.network for r in history):
+                return self._full(network, lam, None)
         return self._warm(history, best, lam, None)
 
     @property

@@ -57,7 +57,8 @@ def _restore(node: Any, arrays: Any, device: torch.device) -> Any:
         return [_restore(v, arrays, device) for v in content]
     array = arrays[f"a{int(content)}"]
     if kind == "tensor":
-        return torch.from_numpy(array.copy()).to(device)
+        # Strides are kept: a GEMM may round differently for a transposed operand.
+        return torch.from_numpy(array.copy(order="K")).to(device)
     if kind == "bytes":
         return array.tobytes()
     if kind == "array":

@@ -1,0 +1,290 @@
+"""encode, decode and open, on arrays and on files."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import codec
+from codec.media import ImageMedia, read_image, write_image
+from codec.options import EncodeOptions, lambda_of_quality
+from formats.container import Container
+from formats.errors import InputError, MediaError, ResumeError
+from tests.conftest import SAMPLES, clip, picture
+
+FAST: dict[str, Any] = {"steps": 40, "device": "cpu"}
+
+
+def error(a: np.ndarray, b: np.ndarray, top: float) -> float:
+    return float(10 * np.log10(top**2 / np.square(a.astype(float) - b.astype(float)).mean()))
+
+
+@pytest.mark.parametrize(
+    ("shape", "bits"),
+    [
+        ((24, 32, 3), 8),
+        ((24, 32, 1), 8),
+        ((24, 32, 4), 8),
+        ((24, 32, 3), 16),
+        ((24, 32, 1), 16),
+        ((1, 1, 3), 8),
+        ((1, 1, 1), 8),
+        ((7, 7, 3), 8),
+        ((33, 1, 3), 8),
+        ((1, 50, 4), 8),
+    ],
+)
+def test_images_of_every_kind_round_trip(shape: tuple[int, int, int], bits: int) -> None:
+    samples = picture(*shape, bits=bits)
+    encoded = codec.encode(samples, steps=150, device="cpu", lam=1e-5)
+    decoded = codec.decode(encoded.data, device="cpu")
+    assert decoded.shape == samples.shape
+    assert decoded.dtype == samples.dtype
+    assert error(decoded, samples, (1 << bits) - 1) == pytest.approx(encoded.stats.psnr, abs=1e-6)
+    assert encoded.stats.psnr > 20
+    assert encoded.stats.bytes == len(encoded.data)
+    assert encoded.stats.bpp == pytest.approx(8 * len(encoded.data) / (shape[0] * shape[1]))
+
+
+def test_grey_pictures_may_have_two_axes() -> None:
+    samples = picture(channels=1)[:, :, 0]
+    assert codec.decode(codec.encode(samples, **FAST).data, device="cpu").shape == (24, 32, 1)
+
+
+def test_tensors_are_arrays_too() -> None:
+    samples = picture()
+    a = codec.encode(torch.from_numpy(samples), **FAST)
+    assert a.data == codec.encode(samples, **FAST).data
+
+
+def test_the_same_call_gives_the_same_bytes() -> None:
+    first = codec.encode(picture(), seed=3, **FAST)
+    assert codec.encode(picture(), seed=3, **FAST).data == first.data
+    assert codec.encode(picture(), seed=4, **FAST).data != first.data
+
+
+def test_lower_lambda_gives_larger_and_better_files() -> None:
+    small = codec.encode(picture(64, 64), lam=1e-2, steps=150, device="cpu").stats
+    large = codec.encode(picture(64, 64), lam=1e-4, steps=150, device="cpu").stats
+    assert large.bytes > small.bytes
+    assert large.psnr > small.psnr
+
+
+def test_quality_is_a_scale_of_lambda() -> None:
+    assert lambda_of_quality(0) == pytest.approx(2e-2)
+    assert lambda_of_quality(100) == pytest.approx(2e-4)
+    assert EncodeOptions(quality=50).fixed_lambda == EncodeOptions().fixed_lambda
+
+
+@pytest.mark.parametrize("size", [500, 1000, 2000])
+def test_target_sizes_are_met_and_not_exceeded(size: int) -> None:
+    encoded = codec.encode(picture(64, 64), target_size=size, steps=120, device="cpu")
+    assert 0.8 * size <= len(encoded.data) <= size
+
+
+def test_target_bpp_counts_every_byte() -> None:
+    encoded = codec.encode(picture(64, 64), target_bpp=2.0, steps=120, device="cpu")
+    assert 1.6 <= encoded.stats.bpp <= 2.0
+
+
+def test_target_psnr_is_reached() -> None:
+    encoded = codec.encode(picture(64, 96), target_psnr=30.0, steps=300, device="cpu")
+    assert 30.0 <= encoded.stats.psnr <= 32.0
+
+
+def test_impossible_sizes_are_refused() -> None:
+    with pytest.raises(InputError, match="the smallest network takes about"):
+        codec.encode(picture(64, 64), target_size=64, steps=20, device="cpu")
+
+
+def test_files_keep_their_metadata_and_depth(tmp_path: Path) -> None:
+    samples = picture(bits=16)
+    profile = b"\0" * 36 + b"acsp" + b"\0" * 100
+    write_image(tmp_path / "in.png", ImageMedia(samples, 16, icc=profile))
+    encoded = codec.encode(tmp_path / "in.png", **FAST)
+    with codec.open(encoded.data) as image:
+        assert isinstance(image, codec.Image)
+        assert image.bit_depth == 16
+        assert image.shape == (24, 32, 3)
+        assert image.metadata["icc"] == profile
+        assert np.array_equal(np.asarray(image), image.read())
+        assert np.array_equal(image.crop(3, 4, 5, 6), image.read()[4:10, 3:8])
+        assert image.scale(2).shape == (48, 64, 3)
+        assert "32x24x3" in repr(image)
+
+
+def test_bytes_of_a_file_are_a_source(tmp_path: Path) -> None:
+    write_image(tmp_path / "in.png", ImageMedia(picture()))
+    data = (tmp_path / "in.png").read_bytes()
+    assert codec.encode(data, **FAST).data == codec.encode(tmp_path / "in.png", **FAST).data
+
+
+def test_results_are_saved_and_opened_by_path(tmp_path: Path) -> None:
+    encoded = codec.encode(picture(), **FAST)
+    encoded.save(tmp_path / "a.crdx")
+    assert np.array_equal(
+        codec.decode(tmp_path / "a.crdx", device="cpu"), codec.decode(encoded.data, device="cpu")
+    )
+
+
+@pytest.mark.parametrize("split", ["x+y+t", "xy+t", "x+yt", "xt+y", "xyt"])
+def test_videos_round_trip_with_every_split(split: str) -> None:
+    samples = clip(4)
+    encoded = codec.encode(samples, split=split, steps=60, target_bpp=2.0, gop=3, device="cpu")
+    decoded = codec.decode(encoded.data, device="cpu")
+    assert decoded.shape == samples.shape
+    assert error(decoded, samples, 255) == pytest.approx(encoded.stats.psnr, abs=1e-6)
+    assert Container.open(encoded.data).unit_frames == [3, 1]
+    assert len(encoded.stats.units) == 2
+
+
+def test_the_bundled_clip_keeps_its_rate_and_sound(tmp_path: Path) -> None:
+    encoded = codec.encode(SAMPLES / "bunny.mp4", steps=10, gop=48, target_bpp=0.05, device="cpu")
+    with codec.open(encoded.data, device="cpu") as video:
+        assert isinstance(video, codec.Video)
+        assert (len(video), video.rate) == (48, Fraction(25))
+        sound = video.audio()
+        assert sound is not None
+        assert sound.startswith(b"\x1a\x45\xdf\xa3")  # Matroska
+        assert video[5].shape == (144, 256, 3)
+    assert len(encoded.data) > len(sound)
+
+
+def test_progress_is_told_of_every_step() -> None:
+    told: list[codec.EncodeProgress] = []
+    codec.encode(clip(4), steps=10, gop=2, lam=1e-3, device="cpu", progress=told.append)
+    assert [(p.unit, p.fit.step) for p in told] == [(u, s) for u in (0, 1) for s in range(1, 11)]
+    assert all(p.units == 2 and p.fit.steps == 10 for p in told)
+
+
+class Interrupt(Exception):
+    """Stands for a killed process."""
+
+
+@pytest.mark.parametrize("stop", [5, 17, 25, 39])
+def test_an_interrupted_encode_resumes_to_the_same_bytes(
+    stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codec.checkpoint.SAVE_SECONDS", 0.0)
+    state = tmp_path / "state"
+    options: dict[str, Any] = {"steps": 20, "gop": 2, "target_bpp": 3.0, "device": "cpu"}
+    expected = codec.encode(clip(4), **options)
+    count = 0
+
+    def kill(_: codec.EncodeProgress) -> None:
+        nonlocal count
+        count += 1
+        if count == stop:
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        codec.encode(clip(4), progress=kill, state_path=state, **options)
+    resumed = codec.encode(clip(4), state_path=state, resume=True, **options)
+    assert resumed.data == expected.data
+    assert resumed.stats.steps < expected.stats.steps
+
+
+def test_a_state_of_another_encode_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codec.checkpoint.SAVE_SECONDS", 0.0)
+    state = tmp_path / "state"
+    codec.encode(picture(), state_path=state, **FAST)
+    assert state.exists()
+    for other in ({"seed": 9}, {"lam": 0.01}):
+        with pytest.raises(ResumeError, match="other media or other settings"):
+            codec.encode(picture(), state_path=state, resume=True, **FAST, **other)
+    with pytest.raises(ResumeError, match="other media"):
+        codec.encode(picture(25), state_path=state, resume=True, **FAST)
+    state.write_bytes(b"junk")
+    with pytest.raises(ResumeError, match="not a saved encoder state"):
+        codec.encode(picture(), state_path=state, resume=True, **FAST)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (np.full((4, 4, 3), np.nan, np.float32), r"float32 \(48 of its values are NaN"),
+        (np.zeros((4, 4, 3), np.float64), "scale it to 0..255"),
+        (np.zeros((4, 4, 3), np.int64), "expected dtype uint8 or uint16, got int64"),
+        (np.zeros((4, 4, 2), np.uint8), "expected shape"),
+        (np.zeros((4,), np.uint8), "expected shape"),
+        (np.zeros((0, 4, 3), np.uint8), "at least one sample"),
+        ([[1, 2], [3, 4]], "expected a numpy array, got list"),
+        (None, "expected a numpy array, got NoneType"),
+    ],
+)
+def test_wrong_arrays_are_named(source: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        codec.encode(source, **FAST)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"quality": 101}, "quality: expected 0..100, got 101"),
+        ({"quality": 50, "lam": 0.1}, "one target, got quality and lambda"),
+        ({"lam": float("nan")}, "lambda"),
+        ({"target_bpp": -1}, "target bpp"),
+        ({"target_psnr": 200}, "target PSNR"),
+        ({"target_size": "big"}, "expected a number"),
+        ({"effort": 0}, "effort: expected 1..9, got 0"),
+        ({"effort": 2.5}, "expected an integer"),
+        ({"seed": -1}, "seed"),
+        ({"split": "x*y"}, "split: expected one of xy"),
+        ({"split": "x+y+t"}, "an image takes one of xy, x\\+y"),
+        ({"device": "tpu"}, "device"),
+        ({"device": "meta"}, "device"),
+        ({"bit_depth": 9}, "bit_depth"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        codec.encode(picture(), **{**FAST, **options})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_an_absent_gpu_is_named() -> None:
+    with pytest.raises(InputError, match="no CUDA device"):
+        codec.encode(picture(), steps=10, device="cuda")
+
+
+def test_wrong_videos_are_named() -> None:
+    with pytest.raises(InputError, match="rate"):
+        codec.encode(clip(2), rate=0, **FAST)
+    with pytest.raises(InputError, match="a video takes one of"):
+        codec.encode(clip(2), split="x+y", **FAST)
+    with pytest.raises(InputError, match="expected values below 1024"):
+        codec.encode(np.full((2, 4, 4, 3), 1024, np.uint16), bit_depth=10, **FAST)
+
+
+def test_an_image_has_no_frames_and_a_crdx_is_no_source(tmp_path: Path) -> None:
+    data = codec.encode(picture(), **FAST).data
+    with pytest.raises(InputError, match="only videos have frames"):
+        codec.decode(data, frames=slice(0, 1))
+    with pytest.raises(MediaError, match="it is a .crdx already"):
+        codec.encode(data, **FAST)
+
+
+def test_real_images_of_odd_kinds_encode_and_decode(shared_data: Path) -> None:
+    names = [
+        "pngsuite_s01n3p01.png",
+        "pngsuite_s07n3p02.png",
+        "pngsuite_s33n3p04.png",
+        "pngsuite_basn0g01.png",
+        "pngsuite_basn0g16.png",
+        "pngsuite_basn6a08.png",
+        "lineart_vgl6548_128x95.bmp",
+        "photo_testorig_227x149.ppm",
+    ]
+    for name in names:
+        path = shared_data / "images" / name
+        samples = read_image(path).samples
+        decoded = codec.decode(codec.encode(path, **FAST).data, device="cpu")
+        assert decoded.shape == samples.shape, name
+        assert decoded.dtype == samples.dtype, name
