@@ -26,8 +26,9 @@ MAX_ROUNDS = 5
 MAX_FULL_ROUNDS = 3
 PSNR_TOLERANCE = 0.1
 """dB: how close to a target PSNR is close enough."""
-RATE_TOLERANCE = 0.03
-"""How far below a target rate is close enough; it is never exceeded."""
+RATE_TOLERANCE = 0.12
+"""How far below a target rate is close enough; it is never exceeded. Most weights sit in one
+tensor, and its step moves by factors of two: rates in between cannot be had by steps alone."""
 WARM_SHARE = 0.3
 """Steps of a warm-started round, relative to a full one."""
 WARM_RATE = 0.3

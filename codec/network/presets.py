@@ -13,7 +13,7 @@ from formats.network import Activation, Encoding, NetworkConfig, RankMode
 
 __all__ = ["BITS_PER_WEIGHT", "coding_network", "paper_network", "sized_network"]
 
-BITS_PER_WEIGHT = 5.8
+BITS_PER_WEIGHT = 5.6
 """Bits a weight at the best trade of size against precision: fewer, finer weights and more,
 coarser ones are both worse."""
 

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Lint, types and tests in a virtual environment of their own: bash tools/test.sh [pytest options]
+cd "$(dirname "$0")/.."
+source tools/venv.sh
+make_venv dev
+bin=.venv/bin
+$bin/ruff format --check .
+$bin/ruff check .
+$bin/mypy
+# One process a core, one thread each.
+export OMP_NUM_THREADS=1
+$bin/python -m pytest -n "$(nproc 2>/dev/null || echo 2)" --cov=formats --cov-branch \
+  --cov-report=term --cov-fail-under=90 "$@"
