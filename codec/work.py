@@ -195,7 +195,7 @@ class Work:
         start: Mapping[str, torch.Tensor] | None,
     ) -> RoundResult:
         net = CoordX(plan.network, lengths, self.channels, seed=plan.fit.seed).to(self.device)
-        if start is not None:
+        if start is not None and net.accepts(start):  # a shorter last GOP has other octaves
             net.assign(start)
         fitter = Fitter(net, signal, plan.fit)
         if self.checkpoint.fitter is not None:

@@ -82,6 +82,11 @@ class CoordX(nn.Module):
         parameter: nn.Parameter = self.weights[name.replace(".", "_")]
         return parameter
 
+    def accepts(self, weights: Mapping[str, Tensor]) -> bool:
+        """Whether `weights` have the names and shapes of this network."""
+        shapes = {name: tuple(w.shape) for name, w in weights.items()}
+        return shapes == {spec.name: spec.shape for spec in self.specs}
+
     def assign(self, weights: Mapping[str, Tensor]) -> None:
         """Copy weights in by name."""
         with torch.no_grad():
