@@ -50,9 +50,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line, with OUT allowed after options too.
+
+    argparse gives up an optional positional at the first option it meets: without this,
+    `coordx encode photo.png -q 40 small.crdx` would be a usage error.
+    """
+    parser = build_parser()
+    args, extra = parser.parse_known_args(arguments)
+    missing = hasattr(args, "output") and args.output is None and "input" in args
+    if missing and len(extra) == 1 and (extra[0] == "-" or not extra[0].startswith("-")):
+        args.output = extra[0]
+    elif extra:
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    return args
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    args = build_parser().parse_args(arguments)
+    args = parse(arguments)
     try:
         code = args.run(args)
         sys.stdout.flush()

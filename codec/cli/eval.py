@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from codec.cli.common import add_device
 from codec.evaluate.coordx import CoordXCodec
 from codec.evaluate.curves import Curve, compare, find_curve, load_curves
 from codec.evaluate.inputs import find_images
@@ -21,6 +22,7 @@ from codec.evaluate.registry import TEMPLATES, parse_codecs
 from codec.evaluate.results import to_json
 from codec.evaluate.runner import METRICS, Progress, evaluate, journal_path
 from codec.evaluate.table import bd_table, columns
+from codec.options import DEFAULT_EFFORT
 from formats.errors import InputError
 
 __all__ = ["add_parser", "run"]
@@ -33,16 +35,17 @@ codecs:
   --codec NAME,NAME            several, each with its default points
   --codec NAME:ITEM,ITEM       one, with points (numbers) and settings (KEY=VALUE) of its own
                                jpeg: subsampling=    webp: method=    avif: speed= subsampling=
-                               coordx: effort= device= seed=
+                               coordx: effort= steps= split= seed= device=
 
 examples:
   coordx eval photos/ --codec coordx,jpeg,webp,avif -o out.json
-  coordx eval kodim*.png --codec coordx:0.004,0.001 --codec jpeg:10,20,40,80 -o out.json
+  coordx eval a.png b.png --codec coordx:effort=6,0.004,0.001 --codec jpeg:10,20,40,80 -o out.json
   coordx eval photos/ --codec avif:speed=8 --codec avif:speed=0 --limit 4 -o speeds.json
   coordx plot out.json -o rd.png
 
 Each measurement is kept in OUT.journal.jsonl as it comes: the same command, started again
-after an interruption, goes on where it was. The exit status is 1 when a file failed.
+after an interruption, goes on where it was; with more files or codecs it measures only what
+is new. OUT.json is replaced. The exit status is 1 when a file failed. Videos: not yet.
 """
 
 
@@ -64,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--codec",
         action="append",
         metavar="SPEC",
-        help="codecs and their points, see below; may be repeated (default: coordx,jpeg)",
+        help="codecs and their points, see below; may be repeated [coordx,jpeg]",
     )
     parser.add_argument(
         "--lambda",
@@ -72,18 +75,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="LIST",
         help="points of coordx where SPEC gives none, e.g. 0.004,0.001",
     )
-    parser.add_argument("--effort", type=int, metavar="N", help="effort of coordx")
-    parser.add_argument("--device", default="auto", help="device of coordx (default: auto)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of coordx")
+    parser.add_argument(
+        "-e",
+        "--effort",
+        type=int,
+        default=DEFAULT_EFFORT,
+        metavar="N",
+        help=f"effort of coordx [{DEFAULT_EFFORT}]",
+    )
+    add_device(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of coordx [0]")
     parser.add_argument(
         "--metrics",
         metavar="LIST",
-        help="psnr, ms-ssim or both (default: both where pytorch-msssim is installed)",
+        help="psnr, ms-ssim or both [both, where pytorch-msssim is installed]",
     )
     parser.add_argument(
         "--anchor",
         metavar="NAME",
-        help="codec that BD-rates refer to (default: the first that is not coordx)",
+        help="codec that BD-rates refer to [the first that is not coordx]",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument(

@@ -44,19 +44,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--anchor",
         metavar="NAME",
-        help="curve that BD-rates refer to, or the beginning of its name (default: the first)",
+        help="curve that BD-rates refer to, or the beginning of its name [the first]",
     )
     parser.add_argument(
         "--curve",
         action="append",
         metavar="NAME",
-        help="draw only this curve; may be repeated (default: all)",
+        help="draw only this curve; may be repeated [all]",
     )
     parser.add_argument(
         "--metric",
         choices=("psnr", "ms-ssim"),
         default="psnr",
-        help="quality to draw, MS-SSIM in dB (default: psnr)",
+        help="quality to draw, MS-SSIM in dB [psnr]",
     )
     parser.add_argument("--title", help="title of the picture")
     parser.add_argument("--json", action="store_true", help="print the BD-rates as JSON")

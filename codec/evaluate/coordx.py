@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from codec import __version__
 from codec.evaluate.metrics import Samples
+from codec.options import DEFAULT_EFFORT, EncodeOptions
 from formats.errors import InputError
 
 __all__ = ["CoordXCodec"]
@@ -27,22 +28,27 @@ class CoordXCodec:
     """Encode and decode through `codec.api`, one lambda a point.
 
     Attributes:
-        effort: 1..9, or None for the default of `codec.api.encode`.
-        device: where networks are fitted and evaluated, "auto", "cpu" or "cuda".
-        seed: of the fit.
+        effort, steps, split, seed, device: as `codec.encode` takes them.
         qualities: the lambdas of the sweep. The default ones are those that Cool-chic
             publishes for Kodak, so that the curves can be compared point by point.
+
+    Raises:
+        InputError: a value out of its range.
     """
 
-    effort: int | None = None
-    device: str = "auto"
+    effort: int = DEFAULT_EFFORT
+    steps: int | None = None
+    split: str | None = None
     seed: int = 0
+    device: str = "auto"
     qualities: tuple[float, ...] = (0.02, 0.004, 0.001, 0.0004, 0.0001)
 
     options: ClassVar[Mapping[str, Callable[[str], object]]] = {
         "effort": int,
-        "device": str,
+        "steps": int,
+        "split": str,
         "seed": int,
+        "device": str,
     }
     point: ClassVar[str] = "lambda"
 
@@ -51,24 +57,20 @@ class CoordXCodec:
         if not self.qualities or len(set(self.qualities)) < len(self.qualities):
             raise InputError(f"lambdas: expected at least one, none twice, got {self.qualities}")
         for lam in self.qualities:
-            if not (lam > 0 and math.isfinite(lam)):
-                raise InputError(f"lambda: expected a finite number above 0, got {lam:g}")
+            EncodeOptions(**self._settings(lam)).partition(video=False)
 
     @property
     def name(self) -> str:
-        """`coordx`, or `coordx-e3`, `coordx-e3-seed1` and so on."""
-        effort = "" if self.effort is None else f"-e{self.effort}"
-        return f"coordx{effort}{f'-seed{self.seed}' if self.seed else ''}"
+        """`coordx-e4`: with the effort, on which the rate depends; other settings if given."""
+        effort = f"e{self.effort}" if self.steps is None else f"{self.steps}steps"
+        split = "" if self.split is None else f"-{self.split}"
+        return f"coordx-{effort}{split}{f'-seed{self.seed}' if self.seed else ''}"
 
     def version(self) -> str:
         """Package version, a digest of its source, and the torch it runs on."""
         _api()  # imported here, so that its seconds are not those of the first encode
-        try:
-            package = importlib.metadata.version("coordx-codec")
-        except importlib.metadata.PackageNotFoundError:
-            package = "not installed"
         torch = importlib.metadata.version("torch")
-        return f"coordx-codec {package}, source {_source_digest()}, torch {torch}"
+        return f"coordx-codec {__version__}, source {_source_digest()}, torch {torch}"
 
     def command(self, q: float) -> str:
         """The call of `codec.api.encode` at lambda `q`."""
@@ -85,8 +87,14 @@ class CoordXCodec:
         return np.asarray(_api().decode(data, device=self.device))
 
     def _settings(self, q: float) -> dict[str, Any]:
-        settings: dict[str, Any] = {"lam": q, "device": self.device, "seed": self.seed}
-        return settings if self.effort is None else {**settings, "effort": self.effort}
+        return {
+            "lam": q,
+            "effort": self.effort,
+            "steps": self.steps,
+            "split": self.split,
+            "seed": self.seed,
+            "device": self.device,
+        }
 
 
 def _api() -> Any:

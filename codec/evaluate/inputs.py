@@ -10,7 +10,8 @@ from formats.errors import InputError, MediaError
 __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "find_images"]
 
 IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".ppm", ".pgm", ".pnm", ".tif", ".tiff")
+    (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
+    + (".ppm", ".pgm", ".pbm", ".pnm")
 )
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".y4m", ".yuv", ".ivf", ".mpg", ".mpeg")

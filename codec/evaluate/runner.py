@@ -16,6 +16,7 @@ from codec.evaluate.journal import Journal, measurement_key
 from codec.evaluate.machine import peak_memory
 from codec.evaluate.metrics import Samples, bits_per_pixel, load_ms_ssim, ms_ssim, mse, psnr
 from codec.evaluate.results import Failure, Measurement, build_report, write_report
+from formats.atomic import check_target
 from formats.errors import CoordXError, InputError, MediaError, MissingLibraryError, OutputError
 
 __all__ = ["METRICS", "Picture", "Progress", "evaluate", "journal_path"]
@@ -267,3 +268,4 @@ def _check_request(
         out.suffix.lower() != ".json" or out.is_dir()
     ):  # a slip of the hand must not replace a picture
         raise OutputError(f"cannot write {out}: expected a file name that ends in .json")
+    check_target(out)

@@ -113,7 +113,12 @@ def test_a_clip_decodes_to_every_kind_of_output(packed_clip: Path, tmp_path: Pat
         assert opened.audio() is not None  # the sound of the source
         frames = np.stack(list(opened))
     assert frames.shape == full.shape
-    assert np.abs(frames.astype(int) - full).mean() < 6  # 4:2:0 and x264 at high quality
+
+    def coarse(samples: np.ndarray) -> np.ndarray:
+        """Means of 8x8 blocks: what is left of an unfitted network's noise in 4:2:0."""
+        return samples.reshape(48, 18, 8, 32, 8, 3).mean((2, 4))
+
+    assert np.abs(coarse(frames) - coarse(full)).mean() < 4
     assert main([*video, str(tmp_path / "part.mkv"), "--frames", "18:23"]) == 0
     with open_video(tmp_path / "part.mkv") as opened:  # lossless
         assert np.array_equal(np.stack(list(opened)), full[18:23])
