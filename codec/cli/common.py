@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from formats.atomic import check_target
-from formats.errors import MediaError
+from formats.errors import MediaError, OutputError
 
 __all__ = [
     "add_device",
@@ -82,6 +82,8 @@ def may_overwrite(path: Path, args: argparse.Namespace) -> bool:
     if not overwrite and not args.no_overwrite and path.is_file() and sys.stdin.isatty():
         print(f"{path} exists. Overwrite? [y/N] ", end="", file=sys.stderr, flush=True)
         overwrite = sys.stdin.readline().strip().lower() in ("y", "yes")
+    if path.is_file() and not overwrite:
+        raise OutputError(f"cannot write {path}: it exists; -y overwrites it")
     check_target(path, overwrite=overwrite)
     return overwrite
 

@@ -112,8 +112,7 @@ def run(args: argparse.Namespace) -> int:
         CoordXError: the request itself is wrong, or the result cannot be written.
     """
     codecs = _codecs(args)
-    if args.anchor is not None:  # a slip is better found before the hours than after
-        find_curve([Curve(codec.name, ()) for codec in codecs], args.anchor)
+    anchor = _anchor(args.anchor, [codec.name for codec in codecs])
     files = find_images(args.paths, args.limit)
     out = Path(args.output)
     total = len(files) * sum(len(codec.qualities) for codec in codecs)
@@ -139,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
             progress=show,
             command=_command(args),
         )
-    print(to_json(report) if args.json else _tables(report, out, args.anchor), end="")
+    print(to_json(report) if args.json else _tables(report, out, anchor), end="")
     return 1 if report["errors"] else 0
 
 
@@ -155,6 +154,13 @@ def _codecs(args: argparse.Namespace) -> list[ImageCodec]:
             ) from error
         coordx = dataclasses.replace(coordx, qualities=lambdas)
     return parse_codecs(args.codec or ["coordx,jpeg"], {**TEMPLATES, "coordx": coordx})
+
+
+def _anchor(asked: str | None, names: Sequence[str]) -> str | None:
+    """The codec that BD-rates refer to; a slip is better found before the hours than after."""
+    if asked is not None:
+        return find_curve([Curve(name, ()) for name in names], asked).name
+    return next((name for name in names if not name.startswith("coordx")), None)
 
 
 def _metrics(text: str | None) -> tuple[str, ...]:
@@ -198,8 +204,7 @@ def _tables(report: dict[str, Any], out: Path, anchor: str | None) -> str:
     text = f"{columns(rows)}\nmeans over {count} image{'' if count == 1 else 's'}, see {out}"
     text += f" (measurements: {journal_path(out)})\n"
     curves = [curve for curve in load_curves(out) if curve.bpp]
-    others = [curve for curve in curves if not curve.name.startswith("coordx")]
-    if len(curves) > 1 and (others or anchor):
-        base = others[0] if anchor is None else find_curve(curves, anchor)
+    base = next((curve for curve in curves if curve.name == anchor), None)
+    if base is not None and len(curves) > 1:
         text += "\n" + bd_table(base, compare(curves, base), "psnr")
     return text

@@ -237,6 +237,6 @@ def _check_qualities(qualities: tuple[float, ...], allowed: tuple[int, int]) -> 
 
 
 def _integer(q: float, allowed: tuple[int, int]) -> int:
-    if q != int(q) or not allowed[0] <= q <= allowed[1]:
+    if not float(q).is_integer() or not allowed[0] <= q <= allowed[1]:
         raise InputError(f"quality: expected an integer {allowed[0]}..{allowed[1]}, got {q:g}")
     return int(q)

@@ -9,10 +9,8 @@ from formats.errors import InputError, MediaError
 
 __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "find_images"]
 
-IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
-    + (".ppm", ".pgm", ".pbm", ".pnm")
-)
+COMMON_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = frozenset((*COMMON_SUFFIXES, ".ppm", ".pgm", ".pbm", ".pnm"))
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".y4m", ".yuv", ".ivf", ".mpg", ".mpeg")
 )

@@ -1,0 +1,196 @@
+"""coordx eval and coordx plot as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec.cli import main
+from tests.conftest import SAMPLES
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of two crops of a photograph."""
+    path = tmp_path / "pictures"
+    path.mkdir()
+    with Image.open(SAMPLES / "astronaut.png") as image:
+        samples = np.array(image.convert("RGB"))
+    Image.fromarray(samples[40:136, 160:288]).save(path / "face.png")
+    Image.fromarray(samples[300:364, 100:180]).save(path / "suit.png")
+    return path
+
+
+@pytest.fixture
+def result(folder: Path, tmp_path: Path, capsys: Capture) -> Path:
+    """A result file of JPEG and WebP."""
+    out = tmp_path / "out.json"
+    codecs = ["--codec", "jpeg:20,40,60,80", "--codec", "webp:10,40,80"]
+    assert main(["eval", str(folder), *codecs, "-o", str(out)]) == 0
+    capsys.readouterr()
+    return out
+
+
+def test_eval_prints_a_table_and_bd_rates(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out.json"
+    codecs = ["--codec", "coordx:steps=20,0.01", "--codec", "jpeg:20,50,80", "--codec", "webp"]
+    assert main(["eval", str(folder), *codecs, "--device", "cpu", "-o", str(out)]) == 0
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert lines[0].split() == ["codec", "point", "bpp", "PSNR", "dB", "MS-SSIM", "enc", "s"] + [
+        "dec",
+        "ms",
+    ]
+    assert lines[1].split()[:3] == ["coordx-20steps", "lambda", "0.01"]
+    assert sum(line.startswith("jpeg ") for line in lines) == 3
+    assert sum(line.startswith("webp ") for line in lines) == 9  # 8 points and the BD-rate
+    assert "means over 2 images" in text
+    assert re.search(r"against jpeg +PSNR interval +BD-rate", text)
+    assert re.search(r"webp +\d+\.\d\d \.\. \d+\.\d\d dB +[+-]\d+\.\d\d %", text)
+    assert "coordx-20steps: no BD-rate: test curve: expected at least 3 points, got 1" in text
+    point = json.loads(out.read_text())["codecs"][1]["results"]
+    assert f"{point['bpp'][0]:.4f}" in lines[2]
+    assert f"{point['psnr-rgb'][0]:.3f}" in lines[2]
+
+
+def test_eval_json_is_the_file_and_nothing_else(
+    folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["eval", str(folder), "--codec", "jpeg:50", "--limit", "1", "-o", str(out)]
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
+    report = json.loads(out.read_text())
+    assert report["averaged_items"] == ["face.png"]
+    assert report["name"] == "jpeg"
+    assert shlex.split(report["command"])[:3] == ["coordx", "eval", str(folder)]
+
+
+def test_eval_goes_on_after_a_corrupt_image_and_exits_with_1(
+    folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (folder / "broken.png").write_bytes((folder / "face.png").read_bytes()[:3000])
+    out = tmp_path / "out.json"
+    assert main(["eval", str(folder), "--codec", "jpeg:20,50", "-o", str(out)]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.count("broken.png") >= 1
+    assert len(shown.err.splitlines()) == 1  # once, not once a point
+    assert "means over 2 images" in shown.out
+
+
+def test_eval_lambdas_and_effort_are_the_defaults_of_coordx(
+    folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out.json"
+    codecs = ["--codec", "coordx:steps=10", "--codec", "coordx:steps=12,0.02"]
+    options = ["--lambda", "0.01,0.005", "--seed", "3", "--device", "cpu", "--limit", "1"]
+    assert main(["eval", str(folder), *codecs, *options, "-o", str(out)]) == 0
+    first, second = json.loads(out.read_text())["codecs"]
+    assert first["name"] == "coordx-10steps-seed3"
+    assert sorted(first["results"]["lambda"]) == [0.005, 0.01]
+    assert second["results"]["lambda"] == [0.02]
+    assert "against" not in capsys.readouterr().out  # no anchor: nothing but coordx
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: no such file or folder"),
+        (["pictures", "--codec", "jpg"], "expected one of coordx, jpeg, webp, avif, got 'jpg'"),
+        (["pictures", "--codec", "jpeg", "--anchor", "webp"], "got 'webp'; there are 'jpeg'"),
+        (["pictures", "--lambda", "small"], "--lambda: expected numbers"),
+        (["pictures", "--codec", "jpeg", "--metrics", "vmaf"], "metrics: expected some of"),
+        (["pictures", "--codec", "jpeg", "-o", "out.png"], "ends in .json"),
+        (["pictures", "--effort", "10"], "effort: expected 1..9, got 10"),
+        (["clip.mp4"], "videos cannot be evaluated yet"),
+        (["empty"], "expected a folder of images, got 0 files"),
+    ],
+)
+def test_eval_mistakes_are_one_line_and_exit_1(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    Path("clip.mp4").touch()
+    Path("empty").mkdir()
+    assert main(["eval", "-o", "out.json", *arguments]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert message in shown.err
+    assert not Path("out.json").exists()
+
+
+def test_eval_without_pytorch_msssim_still_measures_psnr(
+    folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_msssim", None)
+    out = str(tmp_path / "out.json")
+    assert main(["eval", str(folder), "--codec", "jpeg:50", "-o", out]) == 0
+    asked = ["eval", str(folder), "--codec", "jpeg:50", "--metrics", "ms-ssim", "-o", out]
+    assert main(asked) == 1
+    assert "pip install 'coordx-codec[metrics]'" in capsys.readouterr().err
+
+
+def test_plot_draws_and_prints_bd_rates(result: Path, tmp_path: Path, capsys: Capture) -> None:
+    picture = tmp_path / "rd.png"
+    assert main(["plot", str(result), "-o", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    default = capsys.readouterr().out
+    assert default.splitlines()[0].startswith("against jpeg")
+    assert default.splitlines()[1].startswith("webp")
+    arguments = ["plot", str(result), "-o", str(picture), "--anchor", "webp", "--json"]
+    assert main(arguments) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["anchor"], answer["curves"][0]["name"]) == ("webp", "jpeg")
+    assert answer["curves"][0]["bd_rate"] > 0
+
+
+def test_plot_tells_curves_of_one_name_apart(result: Path, tmp_path: Path, capsys: Capture) -> None:
+    other = result.with_name("later.json")
+    other.write_bytes(result.read_bytes())
+    picture = str(tmp_path / "rd.svg")
+    files = [str(result), str(other)]
+    assert main(["plot", *files, "--curve", "out: jpeg", "--curve", "later: j", "-o", picture]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("against out: jpeg")
+    assert lines[1].startswith("later: jpeg")
+    assert "+0.00 %" in lines[1]
+    assert len(lines) == 2
+
+
+def test_plot_mistakes_are_one_line_and_exit_1(
+    result: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    picture = str(tmp_path / "rd.png")
+    for arguments, message in (
+        (["plot", str(tmp_path / "no.json"), "-o", picture], "No such file"),
+        (["plot", str(result), "-o", picture, "--anchor", "vvc"], "got 'vvc'"),
+        (["plot", str(result), "-o", picture, "--metric", "ms-ssim"], "with ms-ssim values"),
+        (["plot", str(result), "-o", str(tmp_path / "rd.gif")], "ends in .png, .svg, .pdf"),
+    ):
+        assert main(arguments) == 1
+        shown = capsys.readouterr()
+        assert len(shown.err.splitlines()) == 1
+        assert message in shown.err
+    assert not Path(picture).exists()
+
+
+@pytest.mark.parametrize("command", ["eval", "plot"])
+def test_help_teaches_by_example(command: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"examples:\n  coordx {command} " in capsys.readouterr().out

@@ -1,0 +1,131 @@
+"""Everything that wants a CUDA device, in one command: python tools/gpu_check.py [-o report.json]
+
+1. Golden streams decode on CUDA to the same integers and, within the tolerance of formats/SPEC.md,
+   the same samples as on the CPU.
+2. A picture and a clip are fitted on CUDA and decode on both.
+3. Milliseconds of a fit step and of a decode, at several sizes; split against plain evaluation.
+
+Exit code 1 if a check fails. Needs constriction (carry its wheel where there is no index).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import codec
+from codec.fit.loop import FitConfig, Fitter
+from codec.network import CoordX
+from codec.network.presets import coding_network, paper_network
+from codec.reconstruct import Reconstructor
+
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "conformance"
+
+
+def median_ms(call: Any, repeats: int, device: torch.device) -> float:
+    """Median milliseconds of a call, after one to warm up."""
+    times = []
+    for repeat in range(repeats + 1):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if repeat:
+            times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+def golden(device: str) -> list[str]:
+    """Names of streams whose samples on `device` leave the tolerance."""
+    wrong = []
+    for path in sorted(GOLDEN.glob("*.crdx")):
+        expected = np.load(path.with_suffix(".npy"), allow_pickle=False)
+        decoded = codec.decode(path, device=device)
+        worst = int(np.abs(decoded.astype(int) - expected.astype(int)).max())
+        if worst > (1 if expected.dtype == np.uint8 else 4):
+            wrong.append(f"{path.stem}: {worst}")
+    return wrong
+
+
+def round_trip(device: str) -> dict[str, Any]:
+    """Fit on `device`, decode on both; PSNR on each and the largest difference."""
+    y, x = np.mgrid[0:192, 0:256]
+    planes = [127 + 90 * np.sin(x / (9 + c)) * np.cos(y / 13) + 30 * (x > y) for c in range(3)]
+    picture = np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8)
+    clip = np.stack([np.roll(picture[:96, :128], 2 * t, 1) for t in range(12)])
+    found = {}
+    for name, media in (("image", picture), ("video", clip)):
+        encoded = codec.encode(media, target_bpp=0.5, steps=500, gop=6, device=device)
+        there, here = (codec.decode(encoded.data, device=d) for d in (device, "cpu"))
+        difference = int(np.abs(there.astype(int) - here.astype(int)).max())
+        found[name] = {
+            "psnr": encoded.stats.psnr,
+            "bpp": encoded.stats.bpp,
+            "seconds": encoded.stats.seconds,
+            "largest_difference": difference,
+        }
+    return found
+
+
+def timings(device: torch.device) -> list[dict[str, Any]]:
+    """Fit step, decode, and split against plain, by size."""
+    rows = []
+    for height, width in ((256, 384), (512, 768), (1080, 1920), (2160, 3840)):
+        lengths = {"y": height, "x": width}
+        signal = torch.rand(3, height, width, device=device)
+        config = coding_network("x+y", lengths, 3, 0.3 * height * width)
+        net = CoordX(config, lengths, 3).to(device)
+        fitter = Fitter(net, signal, FitConfig(lam=2e-3, steps=1000))
+        step = median_ms(fitter.advance, 20, device)
+        still = net.requires_grad_(False)
+        row: dict[str, Any] = {
+            "size": f"{width}x{height}",
+            "weights": config.parameters(lengths, 3),
+            "step_ms": step,
+            "decode_ms": median_ms(
+                lambda still=still: Reconstructor(still, 8).region(range(1), None), 5, device
+            ),
+        }
+        for name in ("x+y", "xy"):
+            paper = CoordX(paper_network(name), lengths, 3).requires_grad_(False).to(device)
+            row[f"paper_{name}_ms"] = median_ms(
+                lambda paper=paper: Reconstructor(paper, 8).region(range(1), None), 3, device
+            )
+        row["split_ratio"] = row["paper_xy_ms"] / row["paper_x+y_ms"]
+        rows.append(row)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+    return rows
+
+
+def main() -> int:
+    """Run all checks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda", help="cuda (or cpu, to try the script)")
+    parser.add_argument("-o", "--out", type=Path, help="also write the report here")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    report: dict[str, Any] = {"device": name, "torch": torch.__version__}
+    report["golden_failures"] = golden(args.device)
+    report["round_trip"] = round_trip(args.device)
+    report["timings"] = timings(device)
+    text = json.dumps(report, indent=1)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n")
+    apart = any(r["largest_difference"] > 1 for r in report["round_trip"].values())
+    return 1 if report["golden_failures"] or apart else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
