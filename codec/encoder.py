@@ -14,7 +14,7 @@ import torch
 
 from codec.checkpoint import Checkpoint
 from codec.device import pick_device
-from codec.fit.budget import transform_bits
+from codec.fit.budget import network_bits
 from codec.options import EncodeOptions
 from codec.records import Encoded, EncodeProgress, Media, Survey
 from codec.signal import to_signal
@@ -32,7 +32,7 @@ def _survey(media: Media, lam: float, device: torch.device) -> Survey:
         digest.update(repr(unit.shape).encode())
         digest.update(np.ascontiguousarray(unit).data)
         found.shapes.append(unit.shape)
-        found.bits.append(transform_bits(to_signal(unit, media.bit_depth, device), lam))
+        found.bits.append(network_bits(to_signal(unit, media.bit_depth, device), lam))
     if not found.shapes:
         raise InputError("video: expected at least one frame, the source has none")
     found.digest = digest.hexdigest()

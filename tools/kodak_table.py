@@ -1,7 +1,7 @@
 """Kodak at given rates beside JPEG, WebP and AVIF at equal bytes; writes the table of docs/.
 
     python tools/kodak_table.py run FOLDER --images 5,15,20,23 --bpp 0.15,0.3,0.6 -e 5 -o runs/kodak
-    python tools/kodak_table.py report -o runs/kodak > docs/kodak.md
+    python tools/kodak_table.py report -o runs/kodak --plot docs/kodak.png
 
 `run` resumes: a finished (image, rate) is kept in runs/kodak/*.json, its file beside it, and a
 killed encode continues from its state. Several processes may share one folder (--share 0/2 and
@@ -22,7 +22,17 @@ from typing import Any
 import torch
 
 import codec
-from codec.evaluate import Avif, Jpeg, QualityCodec, WebP, at_size, ms_ssim, psnr
+from codec.evaluate import (
+    Avif,
+    Curve,
+    Jpeg,
+    QualityCodec,
+    WebP,
+    at_size,
+    ms_ssim,
+    plot_curves,
+    psnr,
+)
 from codec.media import read_image
 
 ANCHORS: dict[str, QualityCodec] = {"jpeg": Jpeg(), "webp": WebP(), "avif": Avif()}
@@ -135,6 +145,23 @@ def report(args: argparse.Namespace) -> None:
             print(_line(row["image"], [row]))
         print(_line(f"**mean of {len(group)} at {bpp:g}, effort {effort}**", group))
 
+    if args.plot:
+        plot_curves(curves(groups), args.plot, anchor="jpeg", title="Kodak 05, 15, 20, 23, means")
+
+
+def curves(groups: dict[tuple[int, float], list[dict[str, Any]]]) -> list[Curve]:
+    """Mean curves of every codec: ours at its rates, the anchors at the same bytes."""
+    found = []
+    for name in ("coordx", *ANCHORS):
+        points = []
+        for group in groups.values():
+            rate = sum(r["coordx"]["bpp"] for r in group) / len(group)
+            quality = sum(r[name]["psnr"] for r in group) / len(group)
+            points.append((rate, quality))
+        points.sort()
+        found.append(Curve(name, tuple(p[0] for p in points), tuple(p[1] for p in points)))
+    return found
+
 
 def _line(name: str, rows: list[dict[str, Any]]) -> str:
     def mean(*keys: str) -> float:
@@ -174,6 +201,7 @@ def main() -> None:
     runner.add_argument("--share", default="0/1", help="this process's part, e.g. 0/2")
     runner.set_defaults(action=run)
     reporter = commands.add_parser("report", help="print the table")
+    reporter.add_argument("--plot", type=Path, help="also draw the mean curves")
     reporter.set_defaults(action=report)
     for command in (runner, reporter):
         command.add_argument("-o", "--out", type=Path, default=Path("runs/kodak"))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from codec.fit.budget import transform_bits
+from codec.fit.budget import network_bits, transform_bits
 from codec.fit.loop import FitConfig
 from codec.network.presets import BITS_PER_WEIGHT, coding_network
 from formats.network import NetworkConfig
@@ -138,15 +138,15 @@ class Search:
         goal = self.goal
         if goal.lam is not None:
             lam = goal.lam
-            network = self._network(transform_bits(self.signal, lam))
+            network = self._network(network_bits(self.signal, lam))
             return self._full(network, lam, None)
         if goal.bits is not None:
             lam = _lambda_of_bits(self.signal, goal.bits)
             return self._full(self._network(goal.bits), lam, goal.bits * 0.985)
         assert goal.psnr is not None
-        # Near the optimum D falls by a factor e^1.5 a bit per pixel on photographs.
-        lam = 1.5 * 10 ** (-goal.psnr / 10)
-        network = self._network(transform_bits(self.signal, lam))
+        # Near the optimum D falls by a factor e^1.8 a bit per pixel on photographs.
+        lam = 1.8 * 10 ** (-goal.psnr / 10)
+        network = self._network(network_bits(self.signal, lam))
         return self._full(network, lam, None)
 
     def _rate(self, network: NetworkConfig) -> float:

@@ -157,6 +157,15 @@ def test_at_size_is_the_best_that_fits(
     assert best.data == codec.encode(photo, best.q)
 
 
+def test_at_size_finds_the_one_best_quality_for_every_budget() -> None:
+    class Ruler(Jpeg):
+        def encode(self, samples: np.ndarray, q: float) -> bytes:
+            return bytes(int(3 * q))
+
+    for target in range(3, 310):
+        assert at_size(Ruler(), picture(), target).q == min(target // 3, 100)
+
+
 def test_at_size_says_when_nothing_fits_and_takes_all_that_does(photo: np.ndarray) -> None:
     tiny = at_size(Jpeg(), photo, 1)
     assert (tiny.fits, tiny.q, tiny.data) == (False, 1, Jpeg().encode(photo, 1))

@@ -22,8 +22,8 @@ def test_a_folder_stands_for_its_images_by_name(tmp_path: Path) -> None:
 
 
 def test_what_is_named_is_taken_in_order_and_once(tmp_path: Path) -> None:
-    make(tmp_path, "b.png", "a.png", "raw.dat")
-    paths = [tmp_path / "raw.dat", tmp_path / "b.png", tmp_path, tmp_path / "." / "b.png"]
+    make(tmp_path, "b.png", "a.png", "raw.dat", "d/e.txt")
+    paths = [tmp_path / "raw.dat", tmp_path / "b.png", tmp_path, tmp_path / "d" / ".." / "b.png"]
     assert [path.name for path in find_images(paths)] == ["raw.dat", "b.png", "a.png"]
     assert [path.name for path in find_images(paths, limit=2)] == ["raw.dat", "b.png"]
 

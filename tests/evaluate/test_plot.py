@@ -73,6 +73,13 @@ def test_the_same_curves_give_the_same_bytes(tmp_path: Path) -> None:
         assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+def test_files_hold_no_date(tmp_path: Path) -> None:
+    for suffix, mark in (("pdf", b"/CreationDate"), ("svg", b"dc:date")):
+        path = tmp_path / f"rd.{suffix}"
+        plot_curves([BASE], path)
+        assert mark not in path.read_bytes()
+
+
 def test_ms_ssim_is_drawn_for_those_that_have_it(tmp_path: Path) -> None:
     path = tmp_path / "rd.svg"
     plot_curves([HALF, BASE], path, "ms-ssim")

@@ -92,6 +92,16 @@ def test_what_was_measured_is_not_measured_again(photos: list[Path], out: Path) 
     assert [(e.done, e.total) for e in events] == [(n, 6) for n in range(1, 7)]
 
 
+def test_each_measurement_is_on_disk_before_the_next_begins(photos: list[Path], out: Path) -> None:
+    lines: list[int] = []
+
+    def count(progress: Progress) -> None:
+        lines.append(journal_path(out).read_bytes().count(b"\n"))
+
+    evaluate(photos, [StepCodec()], out=out, progress=count)
+    assert lines == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_killed_evaluation_goes_on_where_it_was(photos: list[Path], out: Path) -> None:
     def kill(count: int) -> None:
         if count == 4:
@@ -192,6 +202,20 @@ def test_a_codec_that_fails_on_an_item_takes_it_out_of_all_means(
     assert len(good["items"]) == 6  # still there, item by item
 
 
+def test_an_item_that_fails_at_one_point_is_in_no_mean(photos: list[Path], out: Path) -> None:
+    class Picky(StepCodec):
+        def encode(self, samples: np.ndarray, q: float) -> bytes:
+            if q == 8 and samples.shape[0] == 24:
+                raise ValueError("not this one")
+            return super().encode(samples, q)
+
+    report = evaluate(photos, [Picky(), StepCodec("other")], out=out)
+    assert report["averaged_items"] == ["b.png"]
+    assert len(report["codecs"][0]["items"]) == 5
+    first, second = (codec["results"] for codec in report["codecs"])
+    assert first["bpp"] == second["bpp"]
+
+
 def test_a_codec_that_fails_on_everything_leaves_the_others_alone(
     photos: list[Path], out: Path
 ) -> None:
@@ -259,7 +283,8 @@ def test_a_result_that_could_not_be_written_stops_before_any_work(
 ) -> None:
     codec = StepCodec()
     original = photos[0].read_bytes()
-    for out in (photos[0], tmp_path / "nowhere" / "out.json"):
+    (tmp_path / "folder.json").mkdir()
+    for out in (photos[0], tmp_path / "nowhere" / "out.json", tmp_path / "folder.json"):
         with pytest.raises(OutputError):
             evaluate(photos, [codec], out=out)
     assert codec.encodes == []
