@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
             progress=show,
             command=_command(args),
         )
-    print(to_json(report) if args.json else _tables(report, out, anchor), end="")
+    print(to_json(report) if args.json else _tables(report, out, anchor, len(files)), end="")
     return 1 if report["errors"] else 0
 
 
@@ -181,7 +181,7 @@ def _command(args: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _tables(report: dict[str, Any], out: Path, anchor: str | None) -> str:
+def _tables(report: dict[str, Any], out: Path, anchor: str | None, count: int) -> str:
     """The means of each codec at each point, then BD-rates."""
     rows: list[Sequence[str]] = [("codec", "point", "bpp", "PSNR dB", "MS-SSIM", "enc s", "dec ms")]
     for entry in report["codecs"]:
@@ -200,8 +200,8 @@ def _tables(report: dict[str, Any], out: Path, anchor: str | None) -> str:
                     f"{1000 * results['decoding_time'][n]:.1f}",
                 )
             )
-    count = len(report["averaged_items"])
-    text = f"{columns(rows)}\nmeans over {count} image{'' if count == 1 else 's'}, see {out}"
+    averaged = len(report["averaged_items"])
+    text = f"{columns(rows)}\nmeans over {averaged} of {count} images, see {out}"
     text += f" (measurements: {journal_path(out)})\n"
     curves = [curve for curve in load_curves(out) if curve.bpp]
     base = next((curve for curve in curves if curve.name == anchor), None)

@@ -22,7 +22,7 @@ __all__ = ["Avif", "Jpeg", "SizedFile", "WebP", "at_size"]
 
 @dataclass(frozen=True)
 class Jpeg:
-    """Baseline of all comparisons: libjpeg-turbo, optimised Huffman tables, progressive scan."""
+    """Anchor of all comparisons: libjpeg-turbo, optimised Huffman tables, progressive scan."""
 
     subsampling: str = "4:2:0"
     qualities: tuple[float, ...] = (5, 10, 20, 35, 50, 70, 85, 95)

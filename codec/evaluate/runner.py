@@ -264,8 +264,6 @@ def _check_request(
     unknown = set(metrics) - set(METRICS)
     if unknown:
         raise InputError(f"metrics: expected some of {METRICS}, got {sorted(unknown)}")
-    if (
-        out.suffix.lower() != ".json" or out.is_dir()
-    ):  # a slip of the hand must not replace a picture
+    if out.suffix.lower() != ".json":  # a slip of the hand must not replace a picture
         raise OutputError(f"cannot write {out}: expected a file name that ends in .json")
     check_target(out)

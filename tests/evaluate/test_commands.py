@@ -51,7 +51,7 @@ def test_eval_prints_a_table_and_bd_rates(folder: Path, tmp_path: Path, capsys: 
     assert lines[1].split()[:3] == ["coordx-20steps", "lambda", "0.01"]
     assert sum(line.startswith("jpeg ") for line in lines) == 3
     assert sum(line.startswith("webp ") for line in lines) == 9  # 8 points and the BD-rate
-    assert "means over 2 images" in text
+    assert "means over 2 of 2 images" in text
     assert re.search(r"against jpeg +PSNR interval +BD-rate", text)
     assert re.search(r"webp +\d+\.\d\d \.\. \d+\.\d\d dB +[+-]\d+\.\d\d %", text)
     assert "coordx-20steps: no BD-rate: test curve: expected at least 3 points, got 1" in text
@@ -82,7 +82,7 @@ def test_eval_goes_on_after_a_corrupt_image_and_exits_with_1(
     shown = capsys.readouterr()
     assert shown.err.count("broken.png") >= 1
     assert len(shown.err.splitlines()) == 1  # once, not once a point
-    assert "means over 2 images" in shown.out
+    assert "means over 2 of 3 images" in shown.out
 
 
 def test_eval_lambdas_and_effort_are_the_defaults_of_coordx(
