@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def encode(
     device: str = "auto",
     network: NetworkConfig | None = None,
     bit_depth: int | None = None,
-    rate: Fraction | int = Fraction(25),
+    rate: Fraction | float = Fraction(25),
     progress: Callable[[EncodeProgress], None] | None = None,
     state_path: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -94,7 +95,7 @@ def encode(
     if isinstance(source, str | os.PathLike | bytes):
         content = media_of_file(source, options.gop)
     else:
-        content = _media_of_array(source, options.gop, bit_depth, Fraction(rate))
+        content = _media_of_array(source, options.gop, bit_depth, rate)
     return encode_media(
         content,
         options,
@@ -177,12 +178,13 @@ def media_of_file(source: str | os.PathLike[str] | bytes, gop: int) -> Media:
 
     def units() -> Iterator[Samples]:
         with files.open_video(source) as again:
+            sizes = gop_lengths(info.frames, gop) if info.frames else []
             group: list[Samples] = []
             for frame in again:
                 group.append(frame)
-                if len(group) == gop:
+                if len(group) == (sizes[0] if sizes else gop):
                     yield np.stack(group)
-                    group = []
+                    group, sizes = [], sizes[1:]
             if group:
                 yield np.stack(group)
 
@@ -213,20 +215,42 @@ def _open_video(source: str | os.PathLike[str] | bytes, kind: str) -> files.Vide
         raise MediaError(reason) from error
 
 
-def _media_of_array(source: Any, gop: int, bit_depth: int | None, rate: Fraction) -> Media:
+def _media_of_array(source: Any, gop: int, bit_depth: int | None, rate: Fraction | float) -> Media:
     samples, depth = check_samples(source, bit_depth)
     if samples.ndim == 3:
         return Media(lambda: [samples], video=False, bit_depth=depth)
-    if rate <= 0:
-        raise InputError(f"rate: expected frames per second above 0, got {rate}")
+    if samples.shape[-1] == 4:
+        raise InputError(f"samples: a video has 1 or 3 channels, got shape {samples.shape}")
+    stops = list(accumulate(gop_lengths(len(samples), gop), initial=0))
     return Media(
-        lambda: [samples[i : i + gop] for i in range(0, len(samples), gop)],
+        lambda: [samples[a:b] for a, b in pairwise(stops)],
         video=True,
         bit_depth=depth,
         colour=BT709,
         subsampling="420" if samples.shape[-1] == 3 else "400",
-        rate=rate,
+        rate=_rate(rate),
     )
+
+
+def gop_lengths(frames: int, gop: int) -> list[int]:
+    """Frames of each GOP: at most `gop`, as equal as can be (a lone last frame costs a network)."""
+    count = -(-frames // gop)
+    return [frames // count + (number < frames % count) for number in range(count)]
+
+
+def _rate(value: Fraction | float) -> Fraction:
+    """An exact frame rate; 29.97 and its like are taken for what they stand for."""
+    try:
+        exact = Fraction(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"rate: expected frames per second, got {value!r}") from error
+    if isinstance(value, float) and exact.denominator > 1001:
+        ntsc = Fraction(round(value * 1.001) * 1000, 1001)
+        near = abs(float(ntsc) - value) < 1e-2 * 0.5
+        exact = ntsc if near else exact.limit_denominator(1001)
+    if exact <= 0:
+        raise InputError(f"rate: expected frames per second above 0, got {value}")
+    return exact
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:

@@ -25,6 +25,8 @@ __all__ = [
     "result_to_values",
 ]
 
+LAYOUT = 1
+"""Version of what a state holds; goes up with every change of it, of presets or of the fit."""
 SAVE_SECONDS = 20.0
 """Seconds between two states on the disk: what a crash can lose."""
 
@@ -40,13 +42,21 @@ class Checkpoint:
         self._saved = time.monotonic()
         if resume and path is not None and path.exists():
             state = load_state(path, device)
+            if state.get("layout") != LAYOUT:
+                raise ResumeError(
+                    f"cannot resume from {path}: another version of the codec wrote it; delete it "
+                    "to start anew"
+                )
             if state.get("key") != key:
                 raise ResumeError(
                     f"cannot resume from {path}: it belongs to other media or other settings; "
                     "give the same input and options, or delete it"
                 )
-            self.units, self.history = state["units"], state["history"]
-            self.fitter = state["fitter"]
+            try:
+                self.units, self.history = state["units"], state["history"]
+                self.fitter = state["fitter"]
+            except KeyError as error:
+                raise ResumeError(f"cannot resume from {path}: {error} is missing") from error
 
     def due(self) -> bool:
         """Whether it is time to save."""
@@ -57,6 +67,7 @@ class Checkpoint:
         if self.path is None:
             return
         state = {
+            "layout": LAYOUT,
             "key": self.key,
             "units": self.units,
             "history": self.history,

@@ -39,6 +39,7 @@ class _Content:
         self._container = container
         self._device = device
         self._cached: tuple[int, Reconstructor] | None = None
+        self._closed = False
 
     @property
     def header(self) -> Header:
@@ -70,7 +71,13 @@ class _Content:
         """Bits of a sample."""
         return self.header.bit_depth
 
+    @property
+    def _dtype(self) -> type[np.uint8] | type[np.uint16]:
+        return np.uint8 if self.bit_depth == 8 else np.uint16
+
     def _unit(self, number: int) -> Reconstructor:
+        if self._closed:
+            raise InputError("the file is closed: decode inside the `with` block")
         if self._cached is None or self._cached[0] != number:
             net = network_of_unit(self._container, number, self._device)
             self._cached = (number, Reconstructor(net, self.bit_depth))
@@ -80,6 +87,7 @@ class _Content:
         """Close the file."""
         self._container.close()
         self._cached = None
+        self._closed = True
 
     def __enter__(self) -> Any:
         return self
@@ -118,12 +126,41 @@ class Image(_Content):
         """The whole picture at another size."""
         return self.read(scale=factor)
 
+    def __len__(self) -> int:
+        return self.height
+
+    def __getitem__(self, index: Any) -> Samples:
+        """Array-like: `image[10:20, 30:40]` evaluates only that rectangle."""
+        given = index if isinstance(index, tuple) else (index,)
+        rows, columns, channels = (*given, *(slice(None),) * 3)[:3]
+        ys, xs = _numbers(rows, self.height), _numbers(columns, self.width)
+        if not ys or not xs:
+            box = np.empty((len(ys), len(xs), self.channels), dtype=self._dtype)
+        else:
+            top, left = min(ys), min(xs)
+            box = self.crop(left, top, max(xs) - left + 1, max(ys) - top + 1)
+            box = box[np.array(ys) - top][:, np.array(xs) - left]
+        picked: Samples = box[
+            0 if isinstance(rows, int) else slice(None),
+            0 if isinstance(columns, int) else slice(None),
+            channels,
+        ]
+        return picked
+
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         """`numpy.asarray(image)`."""
         return np.asarray(self.read(), dtype=dtype)
 
     def __repr__(self) -> str:
         return f"<codec.Image {self.width}x{self.height}x{self.channels} {self.bit_depth} bit>"
+
+
+def _numbers(part: int | slice, size: int) -> range:
+    """The sample numbers that an index names; IndexError outside, as arrays do."""
+    if isinstance(part, slice):
+        return range(*part.indices(size))
+    number = range(size)[part]
+    return range(number, number + 1)
 
 
 class Video(_Content):
@@ -166,7 +203,7 @@ class Video(_Content):
         """One frame (H, W, C), or a slice of frames (n, H, W, C) with any step."""
         if isinstance(index, slice):
             numbers = range(*index.indices(len(self)))
-            if numbers.step == 1:
+            if numbers.step == 1 and numbers:
                 return self.read(index)
             shape = (len(numbers), self.height, self.width, self.channels)
             picked = np.empty(shape, dtype=self._dtype)
@@ -184,9 +221,13 @@ class Video(_Content):
         for group in self.groups():
             yield from group
 
-    @property
-    def _dtype(self) -> type[np.uint8] | type[np.uint16]:
-        return np.uint8 if self.bit_depth == 8 else np.uint16
+    def crop(self, x: int, y: int, width: int, height: int) -> Samples:
+        """All frames of a rectangle (T, height, width, C)."""
+        return self.read(crop=(x, y, width, height))
+
+    def scale(self, factor: float) -> Samples:
+        """All frames at another size."""
+        return self.read(scale=factor)
 
     def frame_range(self, frames: slice | None) -> range:
         """The frames that a slice names.
@@ -196,6 +237,8 @@ class Video(_Content):
         """
         if frames is None:
             return range(len(self))
+        if not isinstance(frames, slice):
+            raise InputError(f"frames: expected a slice such as slice(0, 10), got {frames!r}")
         if frames.step not in (None, 1):
             raise InputError(f"frames: expected a slice without a step, got {frames.step}")
         numbers = range(*frames.indices(len(self)))

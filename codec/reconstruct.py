@@ -9,6 +9,7 @@ whole axis and kept: O(W + H + T) numbers.
 from __future__ import annotations
 
 import math
+import operator
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class Reconstructor:
             InputError: the crop leaves the picture, or the scale is out of range.
         """
         lengths = self.net.lengths
-        x, y, w, h = crop or (0, 0, lengths["x"], lengths["y"])
+        x, y, w, h = _rectangle(crop, lengths)
         if w < 1 or h < 1 or x < 0 or y < 0 or x + w > lengths["x"] or y + h > lengths["y"]:
             raise InputError(
                 f"crop: expected a rectangle x,y,width,height inside "
@@ -72,10 +73,12 @@ class Reconstructor:
         ranges = [range(y, y + h), range(x, x + w)]
         if "t" in lengths:
             ranges.insert(0, frames)
-        if scale == 1.0:
-            return self._native(ranges)
+        if isinstance(scale, bool) or not isinstance(scale, int | float):
+            raise InputError(f"scale: expected a number, got {scale!r}")
         if not 0.001 <= scale <= 64:
             raise InputError(f"scale: expected 0.001..64, got {scale}")
+        if scale == 1:
+            return self._native(ranges)
         return self._scaled(ranges, scale)
 
     # -- native scale: whole tiles of the full grid ----------------------------------------
@@ -114,30 +117,44 @@ class Reconstructor:
         grid = self.full
         for axis, wanted in zip(grid.axes, ranges, strict=True):
             grid = grid.select(axis, slice(wanted.start, wanted.stop))
-        # Below 1, every output sample is the mean of dense x dense evaluations.
-        dense = max(1, math.ceil(1 / scale))
+        # Below 1, every output sample is the mean of one evaluation per coded sample it covers.
         sizes = {axis: max(1, round(grid[axis].numel() * scale)) for axis in ("y", "x")}
+        dense = {axis: math.ceil(grid[axis].numel() / size) for axis, size in sizes.items()}
         for axis, size in sizes.items():
             vector = grid[axis]
-            count = vector.numel()
-            steps = torch.arange(size * dense, dtype=torch.float64)
-            position = (steps + 0.5) * (count / (size * dense)) - 0.5 + float(vector[0])
+            total = size * dense[axis]
+            steps = torch.arange(total, dtype=torch.float64)
+            position = (steps + 0.5) * (vector.numel() / total) - 0.5 + float(vector[0])
             grid = grid.replace(**{axis: position.to(vector)})
+        area = dense["y"] * dense["x"]
         dtype = np.uint8 if self.bit_depth == 8 else np.uint16
         shape = [len(r) for r in ranges[:-2]] + [sizes["y"], sizes["x"]]
         out = np.empty((*shape, self.net.channels), dtype=dtype)
-        for target in tiles(_unit_grid(shape), max(1, self.tile_samples // dense**2)):
+        for target in tiles(_unit_grid(shape), max(1, self.tile_samples // area)):
             part = grid
             for axis, cut in zip(grid.axes, target.ranges, strict=True):
-                step = 1 if axis == "t" else dense
+                step = dense.get(axis, 1)
                 part = part.select(axis, slice(cut.start * step, cut.stop * step))
             samples = self.net(part)
-            if dense > 1:
+            if area > 1:
                 flat = samples.reshape(-1, 1, *samples.shape[-2:])
-                flat = torch.nn.functional.avg_pool2d(flat, dense)
+                flat = torch.nn.functional.avg_pool2d(flat, (dense["y"], dense["x"]))
                 samples = flat.reshape(*samples.shape[:-2], *flat.shape[-2:])
             out[target.ranges] = from_signal(samples, self.bit_depth)
         return out
+
+
+def _rectangle(crop: Crop | None, lengths: dict[str, int]) -> Crop:
+    """The crop as four integers; the whole picture for None."""
+    if crop is None:
+        return 0, 0, lengths["x"], lengths["y"]
+    try:
+        x, y, w, h = (operator.index(v) for v in crop)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"crop: expected four integers (x, y, width, height), got {crop!r}"
+        ) from error
+    return x, y, w, h
 
 
 def _unit_grid(shape: list[int]) -> AxisGrid:

@@ -65,10 +65,11 @@ class EncodeStats:
         psnr: dB over all samples, from the decoded integer samples.
         width, height, frames, channels: of the media.
         parameters: weights of a unit.
-        steps: optimiser steps run, all units and rounds.
+        steps: optimiser steps run, all units and rounds (since the resumption, if resumed).
         seconds: wall time of the encode (of this run, if it was resumed).
         device: where it ran.
         lam: lambda of the last unit.
+        target_met: False when a target PSNR was not reached.
         network: the architecture.
         units: bytes, PSNR and frames of each unit.
     """
@@ -86,6 +87,7 @@ class EncodeStats:
     seconds: float
     device: str
     lam: float
+    target_met: bool
     network: dict[str, Any]
     units: list[dict[str, float]]
 

@@ -54,6 +54,8 @@ def check_samples(samples: Any, bit_depth: int | None = None) -> tuple[Samples, 
     if 0 in samples.shape:
         raise InputError(f"samples: expected at least one sample an axis, got {samples.shape}")
     depth = bit_depth if bit_depth is not None else 8 * samples.dtype.itemsize
+    if isinstance(depth, bool) or not isinstance(depth, int):
+        raise InputError(f"bit_depth: expected an integer, got {depth!r}")
     if not 8 <= depth <= 8 * samples.dtype.itemsize:
         raise InputError(f"bit_depth: expected 8..{8 * samples.dtype.itemsize}, got {depth}")
     if depth < 16 and samples.dtype == np.uint16 and int(samples.max()) >= 1 << depth:

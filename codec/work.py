@@ -27,7 +27,7 @@ from codec.reconstruct import Reconstructor
 from codec.records import Encoded, EncodeProgress, EncodeStats, Media, Survey
 from codec.signal import Samples, to_signal
 from formats.container import write_container
-from formats.errors import InputError
+from formats.errors import InputError, LimitError
 from formats.header import Header, MediaKind
 from formats.network import NetworkConfig
 from formats.weights import MAX_STEP, CodedTensor, pack_unit
@@ -106,6 +106,34 @@ class Work:
                 f"the smallest network takes about {least / 8:.0f}; ask for a larger size"
             )
 
+    def _header(self, network: NetworkConfig) -> Header:
+        media = self.media
+        return Header(
+            kind=MediaKind.VIDEO if media.video else MediaKind.IMAGE,
+            width=self.width,
+            height=self.height,
+            channels=self.channels,
+            bit_depth=media.bit_depth,
+            network=network,
+            colour=media.colour,
+            subsampling=media.subsampling,
+            rate=media.rate,
+            frames=sum(self.frames),
+        )
+
+    def _check_format(self, network: NetworkConfig) -> None:
+        """Refuse before the fit what the format cannot hold.
+
+        Raises:
+            InputError: dimensions, rate or network are over a limit of the format.
+        """
+        try:
+            header = self._header(network)
+            for frames in set(self.frames):
+                header.tensors(frames)
+        except LimitError as error:
+            raise InputError(f"the format cannot hold this: {error}") from error
+
     def _common_network(self) -> NetworkConfig | None:
         """Units of a video share one network: sized for the mean over its units."""
         if self.network is not None or not self.media.video:
@@ -124,6 +152,10 @@ class Work:
         checkpoint = self.checkpoint
         self._check_target()
         self.network = self._common_network()
+        if self.network is not None:
+            self._check_format(self.network)
+        else:
+            self._check_format(sized_network(self.partition, 4))
         if checkpoint.units and self.network is None:
             self.network = network_from_values(checkpoint.units[0]["network"])
         for number, samples in enumerate(self._units()):
@@ -140,6 +172,8 @@ class Work:
                     "network": network_to_values(result.plan.network),
                 }
             )
+            if number:  # only the latest weights are needed, to start the next unit from
+                checkpoint.units[number - 1]["weights"] = {}
             checkpoint.history, checkpoint.fitter = [], None
             if number + 1 < len(self.frames):
                 checkpoint.save(None)
@@ -200,17 +234,17 @@ class Work:
         fitter = Fitter(net, signal, plan.fit)
         if self.checkpoint.fitter is not None:
             fitter.restore(self.checkpoint.fitter)
-        try:
-            while not fitter.finished:
-                report = fitter.advance()
-                self.steps_run += 1
-                if self.progress is not None:
+        while not fitter.finished:
+            report = fitter.advance()
+            self.steps_run += 1
+            if self.progress is not None:
+                try:
                     self.progress(EncodeProgress(number, len(self.frames), index, report))
-                if self.checkpoint.due():
+                except KeyboardInterrupt:  # raised between two steps: the state is whole
                     self.checkpoint.save(fitter)
-        except KeyboardInterrupt:
-            self.checkpoint.save(fitter)
-            raise
+                    raise
+            if self.checkpoint.due():
+                self.checkpoint.save(fitter)
         coded = fitter.result()
         weights = {spec.name: net.parameter(spec.name).detach().clone() for spec in net.specs}
         mse = self._decoded_mse(net, coded, samples)
@@ -250,23 +284,19 @@ class Work:
         mse = self._decoded_mse(net, coded, samples)
         return replace(result, coded=coded, bits=coded_bits(coded), mse=mse)
 
+    def _target_met(self, units: list[dict[str, object]]) -> bool:
+        """Whether a target PSNR was reached in every unit (other targets are always met)."""
+        wanted = self.options.target_psnr
+        if wanted is None:
+            return True
+        return all(_decibel(float(u["mse"])) >= wanted - 0.005 for u in units)  # type: ignore[arg-type]
+
     # -- the file --------------------------------------------------------------------------
 
     def _finish(self, started: float) -> Encoded:
         media = self.media
         assert self.network is not None
-        header = Header(
-            kind=MediaKind.VIDEO if media.video else MediaKind.IMAGE,
-            width=self.width,
-            height=self.height,
-            channels=self.channels,
-            bit_depth=media.bit_depth,
-            network=self.network,
-            colour=media.colour,
-            subsampling=media.subsampling,
-            rate=media.rate,
-            frames=sum(self.frames),
-        )
+        header = self._header(self.network)
         units = self.checkpoint.units
         data = write_container(header, [u["payload"] for u in units], self.frames, media.metadata)
         pixels = sum(self.frames) * self.width * self.height
@@ -286,6 +316,7 @@ class Work:
             seconds=time.perf_counter() - started,
             device=str(self.device),
             lam=units[-1]["lam"],
+            target_met=self._target_met(units),
             network=network_to_values(self.network),
             units=[
                 {"bytes": len(u["payload"]), "psnr": _decibel(u["mse"]), "frames": f}

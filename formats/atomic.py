@@ -37,6 +37,8 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = True) -> Pat
     """
     target = Path(path)
     try:
+        if target.is_symlink():  # write what the link points to, keep the link
+            target = target.resolve()
         _check_place(target, overwrite)
         probe = _temporary(target)
         probe.touch(exist_ok=False)
@@ -87,8 +89,8 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
             os.fsync(written.fileno())
         if overwrite:
             temporary.replace(target)
-        else:  # link() fails if another process has created the target meanwhile
-            os.link(temporary, target)
+        else:
+            _place_new(temporary, target)
         _sync_folder(target.parent)
     except OutputError:
         raise
@@ -97,6 +99,18 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
         raise OutputError(f"cannot write {target}: {reason}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _place_new(temporary: Path, target: Path) -> None:
+    """Give the file its name, unless another process has created the target meanwhile."""
+    try:
+        os.link(temporary, target)  # atomic, fails if the target exists
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here (FAT, many network disks): reserve the name, then rename
+        with target.open("xb"):
+            pass
+        temporary.replace(target)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, *, overwrite: bool = True) -> None:

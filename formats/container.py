@@ -313,8 +313,20 @@ class Container:
                     )
                 return found
             self._optional(kind, offset)
+            self._check_trailing(kind, offset, [k for k, _ in found])
             found.append((kind, payload))
             offset = end
+
+    def _check_trailing(self, kind: str, offset: int, earlier: list[str]) -> None:
+        names = {code.decode(): name for name, code in METADATA.items()}
+        if kind not in names:
+            return
+        if names[kind] not in _TRAILING:
+            raise CorruptError(f"chunk {kind!r} at byte {offset} belongs before the units")
+        if kind in earlier:
+            raise CorruptError(f"chunk {kind!r} at byte {offset} is there twice")
+        if self.header.kind != MediaKind.VIDEO:
+            raise CorruptError(f"chunk {kind!r} at byte {offset}: an image has no sound")
 
     def audio(self) -> bytes | None:
         """The audio of a video (a Matroska file), None if there is none."""

@@ -1,4 +1,4 @@
-"""Read and write the primitive fields of the format: bytes, LEB128 varints, zigzag integers."""
+"""Read and write the primitive fields of the format: bytes and LEB128 varints."""
 
 from __future__ import annotations
 
@@ -49,10 +49,6 @@ class Reader:
         """One byte."""
         return self.take(1, what)[0]
 
-    def u32(self, what: str) -> int:
-        """Four bytes, little-endian."""
-        return int.from_bytes(self.take(4, what), "little")
-
     def varint(self, what: str) -> int:
         """An unsigned LEB128 integer of at most 63 bits, in its shortest form."""
         start = self.offset
@@ -70,11 +66,6 @@ class Reader:
         raise CorruptError(
             f"{self._where}: {what} at byte {start} is a varint of over {MAX_VARINT_BYTES} bytes"
         )
-
-    def signed(self, what: str) -> int:
-        """A zigzag varint: 0, -1, 1, -2, 2 ... are stored as 0, 1, 2, 3, 4 ..."""
-        value = self.varint(what)
-        return (value >> 1) ^ -(value & 1)
 
     def rest(self) -> bytes:
         """All bytes not read yet."""
@@ -104,10 +95,6 @@ class Writer:
         """One byte."""
         return self.raw(value.to_bytes(1, "little"))
 
-    def u32(self, value: int) -> Writer:
-        """Four bytes, little-endian."""
-        return self.raw(value.to_bytes(4, "little"))
-
     def varint(self, value: int) -> Writer:
         """An unsigned LEB128 integer, shortest form."""
         if not 0 <= value < 2**63:
@@ -117,10 +104,6 @@ class Writer:
             value >>= 7
         self._parts.append(value)
         return self
-
-    def signed(self, value: int) -> Writer:
-        """A zigzag varint."""
-        return self.varint(2 * value if value >= 0 else -2 * value - 1)
 
     def done(self) -> bytes:
         """Everything written."""

@@ -2,7 +2,7 @@
 
 A table is a two-sided distribution over the integers -T..T, as integer frequencies, each at
 least 1, that sum to 2^24. It is computed with integers only, from the constants below, so it
-is the same on every machine for ever. Two families of 64 scales each (formats/SPEC.md, 6):
+is the same on every machine for ever. Two families of 64 scales each (formats/SPEC.md, 5):
 
     Laplace   v[k] = theta^|k|       ids 0..63      theta = exp(-1 / b)
     Gaussian  v[k] = theta^(k * k)   ids 64..127    theta = exp(-1 / b)

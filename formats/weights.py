@@ -95,7 +95,15 @@ def unpack_unit(
                 raise CorruptError(f"{where}: {spec.name} has the step 2^{step}, at most 2^8")
         entries.append((table, step))
     groups = [(spec.size, table) for spec, (table, _) in zip(specs, entries, strict=True)]
-    decoded = decode_symbols(read.rest(), groups, where)
+    stream = read.rest()
+    decoded = decode_symbols(stream, groups, where)
+    # The decoder cannot see one word too many; encoding again can.
+    needed = len(encode_symbols([(s, t) for s, (_, t) in zip(decoded, groups, strict=True)]))
+    if len(stream) > needed:
+        raise CorruptError(
+            f"{where}: the entropy-coded stream is longer than its symbols need: {len(stream)} "
+            f"bytes for {needed}"
+        )
     return [
         CodedTensor(_shaped(symbols, spec), step)
         for symbols, spec, (_, step) in zip(decoded, specs, entries, strict=True)

@@ -133,6 +133,11 @@ def test_videos_index_like_sequences(video_bytes: bytes) -> None:
         assert np.array_equal(np.stack(list(video)), full)
         assert np.array_equal(video.read(slice(2, 6), crop=(3, 4, 5, 6)), full[2:6, 4:10, 3:8])
         assert video.audio() is None
+        assert video[2:2].shape == (0, 16, 20, 3)
+        assert np.array_equal(video.crop(1, 2, 3, 4), full[:, 2:6, 1:4])
+        assert video.scale(2).shape == (7, 32, 40, 3)
+        with pytest.raises(InputError, match="expected a slice"):
+            video.read(3)  # type: ignore[arg-type]
         with pytest.raises(IndexError, match="7 frames"):
             video[7]
         with pytest.raises(InputError, match="names no frame"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from formats.atomic import check_target
-from formats.errors import MediaError, OutputError
+from formats.errors import InputError, MediaError, OutputError
 
 __all__ = [
     "add_device",
@@ -19,6 +19,7 @@ __all__ = [
     "dump_json",
     "frame_slice",
     "may_overwrite",
+    "output_name",
     "read_input",
     "rectangle",
 ]
@@ -70,6 +71,23 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fail if OUT exists (also what happens without a terminal to ask on)",
     )
+
+
+def output_name(given: str | None, source: str, suffix: str) -> str:
+    """OUT, or IN with another suffix; `-` for a pipe. Refuses to write over the input.
+
+    Raises:
+        InputError: IN is no file name, or OUT is the file IN.
+    """
+    if given is None and source != PIPE and not Path(source).name:
+        raise InputError(f"IN: expected the name of a file, got {source!r}")
+    if given is None:
+        return PIPE if source == PIPE else str(Path(source).with_suffix(suffix))
+    if PIPE not in (given, source):
+        first, second = Path(source), Path(given)
+        if first.exists() and second.exists() and first.samefile(second):
+            raise InputError(f"OUT: {given} is the input itself; choose another name")
+    return given
 
 
 def may_overwrite(path: Path, args: argparse.Namespace) -> bool:

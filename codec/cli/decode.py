@@ -17,6 +17,7 @@ from codec.cli.common import (
     dump_json,
     frame_slice,
     may_overwrite,
+    output_name,
     read_input,
     rectangle,
 )
@@ -89,8 +90,7 @@ def _run(args: argparse.Namespace) -> int:
         video = isinstance(content, Video)
         if args.frames is not None and not video:
             raise InputError("--frames: the file is an image, only videos have frames")
-        default = Path(args.input).with_suffix(".mp4" if video else ".png")
-        output = args.output or (PIPE if args.input == PIPE else str(default))
+        output = output_name(args.output, args.input, ".mp4" if video else ".png")
         overwrite = True if output == PIPE else may_overwrite(Path(output), args)
         if isinstance(content, Video):
             frames = _video(content, output, overwrite, args)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,12 @@ from codec.cli.common import (
     add_overwrite,
     dump_json,
     may_overwrite,
+    output_name,
     read_input,
 )
 from codec.options import DEFAULT_EFFORT, DEFAULT_GOP, DEFAULT_QUALITY, EFFORT_STEPS
+from formats.atomic import check_target
+from formats.errors import OutputError
 from formats.network import PARTITIONS
 
 if TYPE_CHECKING:
@@ -151,36 +156,83 @@ class _Bar:
             self._bar.close()
 
 
-def _default_output(name: str) -> str:
-    return PIPE if name == PIPE else str(Path(name).with_suffix(".crdx"))
+class _Interrupt:
+    """Turns Ctrl-C into an interruption between two steps; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> _Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def _note(self, *_: object) -> None:
+        self.asked = True
+        self._restore()
+
+
+def _state_path(output: str, args: argparse.Namespace) -> Path | None:
+    """Where the state goes; an older one is only replaced when that was allowed.
+
+    Raises:
+        OutputError: it cannot be written there, or is there and neither --resume nor -y is given.
+    """
+    if output == PIPE:
+        return None
+    state = Path(output + ".state")
+    if state.exists() and not args.resume and not args.yes:
+        raise OutputError(
+            f"{state} is there: an interrupted encode, it seems; --resume goes on with it, -y "
+            "starts anew"
+        )
+    check_target(state)
+    return state
 
 
 def _run(args: argparse.Namespace) -> int:
     from codec import api  # torch takes a second to load: not for --help
 
-    output = args.output or _default_output(args.input)
+    output = output_name(args.output, args.input, ".crdx")
     to_pipe = output == PIPE
     overwrite = True if to_pipe else may_overwrite(Path(output), args)
-    state = None if to_pipe else Path(output + ".state")
+    state = _state_path(output, args)
+    interrupt = _Interrupt()
     bar = _Bar(args.quiet)
+
+    def report(progress: EncodeProgress) -> None:
+        bar(progress)
+        if interrupt.asked:
+            raise KeyboardInterrupt
+
     try:
-        encoded = api.encode(
-            read_input(args.input),
-            quality=args.quality,
-            lam=args.lam,
-            target_bpp=args.target_bpp,
-            target_size=args.target_size,
-            target_psnr=args.target_psnr,
-            effort=args.effort,
-            steps=args.steps,
-            seed=args.seed,
-            split=args.split,
-            gop=args.gop,
-            device=args.device,
-            progress=bar,
-            state_path=state,
-            resume=args.resume,
-        )
+        with interrupt:
+            encoded = api.encode(
+                read_input(args.input),
+                quality=args.quality,
+                lam=args.lam,
+                target_bpp=args.target_bpp,
+                target_size=args.target_size,
+                target_psnr=args.target_psnr,
+                effort=args.effort,
+                steps=args.steps,
+                seed=args.seed,
+                split=args.split,
+                gop=args.gop,
+                device=args.device,
+                progress=report,
+                state_path=state,
+                resume=args.resume,
+            )
     except KeyboardInterrupt:
         bar.close()
         if state is not None and state.exists():
@@ -196,6 +248,12 @@ def _run(args: argparse.Namespace) -> int:
         if state is not None:
             state.unlink(missing_ok=True)
     answer = sys.stderr if to_pipe else sys.stdout
+    if not encoded.stats.target_met:
+        print(
+            f"coordx: note: {args.target_psnr:g} dB were not reached, only "
+            f"{encoded.stats.psnr:.2f}; a higher --effort may",
+            file=sys.stderr,
+        )
     if args.json:
         print(dump_json({"file": output, **vars(encoded.stats)}), file=answer)
     elif not args.quiet:

@@ -36,6 +36,6 @@ def _run(args: argparse.Namespace) -> int:
         except CoordXError as error:
             damaged += 1
             message = str(error)
-            where = "" if message.startswith(name) else f"{name}: "
+            where = "" if name in message else f"{name}: "
             print(f"coordx: error: {where}{message}", file=sys.stderr)
     return 1 if damaged else 0

@@ -3,8 +3,8 @@
 Three stages share one cosine schedule (fractions of the step budget in `FitConfig`):
 
     float   weights are real numbers; D alone shapes them
-    soft    steps are chosen by water-filling and refreshed; uniform noise of one step stands
-            in for rounding, and the rate of the symbols joins the loss
+    soft    steps are chosen by water-filling and refreshed; uniform noise stands in
+            for rounding, and the rate of the symbols joins the loss
     hard    weights are rounded in the forward pass, gradients pass straight through; steps
             freeze, the real rate is checked and the best weights are kept
 """
@@ -42,6 +42,8 @@ class FitConfig:
         seed: initial weights, noise and sampling.
         float_share, soft_share: fractions of `steps` for the first two stages.
         coarseness: factor on the water-filled quantisation step.
+        noise: width of the uniform noise of the soft stage in quantisation steps; 0 rounds
+            there too.
         target_bits: if given, lambda is steered in the soft stage so that the symbols cost
             this many bits.
         batch: samples of a step at most; larger grids are sampled (`Sampler`).

@@ -199,6 +199,8 @@ class Search:
         else:
             lam = history[best].lam * 10 ** ((miss - PSNR_TOLERANCE / 2) / 10)
         full = sum(r.plan.start is None for r in history)
+        if miss < -1.0 and full > 1 and best != len(history) - 1:
+            return None  # a larger network was worse: steps are what is missing, not weights
         if abs(miss) > 1.0 and self.fixed is None and full < MAX_FULL_ROUNDS:
             # One dB is about 20% of the rate: the network itself should have another size,
             # and a bolder one each time that was not enough.

@@ -88,8 +88,7 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
             state = _restore(tree, arrays, device)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ResumeError(
-            f"cannot resume from {path}: it is not a saved encoder state ({error}); "
-            "delete it to start anew"
+            f"cannot resume from {path}: it is not a saved encoder state; delete it to start anew"
         ) from error
     if not isinstance(state, dict):
         raise ResumeError(f"cannot resume from {path}: expected a state, got {type(state)}")

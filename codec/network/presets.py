@@ -5,10 +5,12 @@ Every constant here comes from an ablation in docs/experiments.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 from formats.errors import InputError
+from formats.limits import MAX_MACS_PER_UNIT, MAX_PARAMETERS
 from formats.network import Activation, Encoding, NetworkConfig, RankMode
 
 __all__ = ["BITS_PER_WEIGHT", "coding_network", "paper_network", "sized_network"]
@@ -44,7 +46,7 @@ def sized_network(partition: str, size: int) -> NetworkConfig:
 def coding_network(
     partition: str, lengths: Mapping[str, int], channels: int, bits: float
 ) -> NetworkConfig:
-    """The largest coding network whose weights fit a budget of bits.
+    """The largest coding network whose weights fit a budget of bits, and the format's limits.
 
     Args:
         partition: how the axes are split.
@@ -52,11 +54,15 @@ def coding_network(
         channels: output channels.
         bits: what the weights may cost in all.
     """
-    wanted = bits / BITS_PER_WEIGHT
+    raw_bits = 8.0 * channels * math.prod(lengths.values())  # more would not be compression
+    wanted = min(bits, raw_bits) / BITS_PER_WEIGHT
+    wanted = min(wanted, MAX_PARAMETERS)
     best = sized_network(partition, 4)
     for size in range(4, 513):
         config = sized_network(partition, size)
         if config.parameters(dict(lengths), channels) > wanted:
+            break
+        if config.macs(dict(lengths), channels) > MAX_MACS_PER_UNIT:
             break
         best = config
     return best

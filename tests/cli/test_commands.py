@@ -180,6 +180,10 @@ def test_bad_inputs_are_one_clear_line(
         (["encode", str(text), str(out)], "expected an image (PNG, JPEG"),
         (["encode", str(empty), str(out)], "empty"),
         (["encode", str(half), str(out)], "half.png"),
+        (["encode", "."], "expected the name of a file"),
+        (["encode", ""], "expected the name of a file"),
+        (["encode", str(tmp_path / "photo.png"), str(tmp_path / "photo.png"), "-y"], "the input"),
+        (["decode", str(packed), str(packed), "-y"], "the input itself"),
         (["encode", str(tmp_path), str(out)], "folder"),
         (["encode", str(packed), str(out)], "it is a .crdx already"),
         (["decode", str(tmp_path / "missing.crdx"), str(out)], "No such file"),
@@ -317,6 +321,23 @@ def test_an_interrupted_encode_leaves_a_state_and_resumes(tmp_path: Path) -> Non
     assert main(["encode", str(source), str(out), *options, "-y", "--quiet"]) == 0
     # Equal up to the number of threads of the two processes, which may differ here.
     assert abs(len(resumed) - out.stat().st_size) < 0.2 * len(resumed)
+
+
+def test_a_state_is_not_overwritten_by_accident(
+    photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = photo.with_name("photo.crdx.state")
+    state.write_text("mine")
+    line = failure(["encode", str(photo), "--steps", "20"], capsys)
+    assert "--resume goes on" in line
+    assert state.read_text() == "mine"
+    assert "not a saved encoder state" in failure(["encode", str(photo), "--resume"], capsys)
+    assert state.read_text() == "mine"
+
+
+def test_a_target_that_is_missed_is_said(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["encode", str(photo), "--target-psnr", "80", "--steps", "12"]) == 0
+    assert "80 dB were not reached" in capsys.readouterr().err
 
 
 def test_unexpected_errors_show_no_traceback_unless_asked(

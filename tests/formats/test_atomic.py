@@ -41,6 +41,26 @@ def test_a_file_created_meanwhile_is_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_disks_without_hard_links_work_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    write_bytes(tmp_path / "out", b"new", overwrite=False)
+    assert (tmp_path / "out").read_bytes() == b"new"
+    with pytest.raises(OutputError, match="it exists"):
+        write_bytes(tmp_path / "out", b"newer", overwrite=False)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
 def test_impossible_targets_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="folder .* does not exist"):
         write_bytes(tmp_path / "no" / "out", b"")

@@ -199,6 +199,8 @@ END = chunk(b"E", b"")
         (assemble(IMAGE_HEAD, UNIT, chunk(b"E", b"?")), "expected the file to end"),
         (assemble(IMAGE_HEAD, chunk(b"i", b"1"), chunk(b"i", b"2"), UNIT, END), "twice"),
         (assemble(IMAGE_HEAD, chunk(b"a", b"1"), UNIT, END), "after the units"),
+        (assemble(IMAGE_HEAD, UNIT, chunk(b"e", b"1"), END), "before the units"),
+        (assemble(IMAGE_HEAD, UNIT, chunk(b"a", b"1"), END), "an image has no sound"),
         (assemble(IMAGE_HEAD, chunk(b"U", b"\x01" + b"\xff" * 40), END), "expected its number"),
         (assemble(IMAGE_HEAD, chunk(b"U", b"\x00" + b"\xf0" * 40), END), "unknown table"),
         (assemble(IMAGE_HEAD, chunk(b"U", b"\x00" + b"\x05\x60" * 40), END), "at most 2"),
@@ -241,6 +243,13 @@ def test_the_writer_refuses_what_does_not_add_up() -> None:
         write_container(header, [unit], [3])
     with pytest.raises(InputError, match="metadata"):
         write_container(image_header(), [unit], [1], {"thumbnail": b""})
+
+
+def test_two_sounds_are_refused() -> None:
+    data = video_file({"audio": b"one"})
+    twice = data[: -len(END)] + chunk(b"a", b"two") + END
+    with pytest.raises(CorruptError, match="twice"):
+        read_all(twice)
 
 
 def test_a_file_that_shrinks_while_it_is_open_is_truncated() -> None:

@@ -16,11 +16,6 @@ def test_varints_round_trip(values: list[int]) -> None:
     read.finish()
 
 
-@given(st.integers(-(2**62), 2**62 - 1))
-def test_signed_round_trip(value: int) -> None:
-    assert Reader(Writer().signed(value).done(), "test").signed("v") == value
-
-
 def test_varint_out_of_range_is_refused_by_the_writer() -> None:
     for value in (-1, 2**63):
         with pytest.raises(ValueError, match="varint"):
@@ -41,7 +36,7 @@ def test_reading_past_the_end_names_the_field_and_the_offset() -> None:
     read = Reader(b"\x01\x02", "header", base=100)
     read.u8("first")
     with pytest.raises(TruncatedError, match=r"header: size at byte 101 needs 4 bytes, 1 are left"):
-        read.u32("size")
+        read.take(4, "size")
 
 
 def test_left_over_bytes_are_an_error() -> None:

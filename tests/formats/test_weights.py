@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from formats.errors import InputError, TruncatedError
+from formats.errors import CorruptError, InputError, TruncatedError
 from formats.network import TensorSpec
 from formats.weights import CodedTensor, pack_unit, unpack_unit
 
@@ -35,6 +35,13 @@ def test_values_are_exact_in_single_precision() -> None:
 def test_steps_outside_the_range_are_refused() -> None:
     with pytest.raises(InputError, match="step"):
         pack_unit(0, [CodedTensor(np.ones(1, dtype=np.int32), 9)])
+
+
+@pytest.mark.parametrize("extra", [bytes(4), b"\xff" * 4, bytes(8), b"\x01\x02\x03\x04"])
+def test_a_single_word_too_many_is_refused(extra: bytes) -> None:
+    data = pack_unit(0, tensors())
+    with pytest.raises(CorruptError, match="longer than its symbols"):
+        unpack_unit(data + extra, 0, SPECS)
 
 
 def test_truncated_units_are_typed_errors() -> None:
