@@ -105,7 +105,8 @@ class Reconstructor:
         for number, branch in enumerate(net.config.branches):
             if len(branch) == 1:
                 if number not in self._features:
-                    self._features[number] = net.branch_features(number, self.full)
+                    # Contiguous: every tile reads all of the longer axis, feature by feature.
+                    self._features[number] = net.branch_features(number, self.full).contiguous()
                 parts.append(self._features[number][:, ranges[net.config.axes.index(branch[0])]])
             else:
                 parts.append(net.branch_features(number, grid))
