@@ -82,7 +82,7 @@ def jpeg(name: str, source: Samples, size: int) -> tuple[Row, Samples]:
         decoded.append(Jpeg().decode(fitted.data))
     back = np.stack(decoded).reshape(source.shape)
     pixels = int(np.prod(source.shape[:-1]))
-    label = "jpeg (its lowest quality)" if lowest else "jpeg"
+    label = "jpeg*" if lowest else "jpeg"
     row = Row(name, label, total, 8 * total / pixels, psnr(source, back), quality(source, back))
     return row, back
 
@@ -181,9 +181,9 @@ def main() -> int:
             kind = sniff(path)
             rows = photo(path, out, []) if kind == "image" else video(path, out, ["-e", "2"])
         else:
-            rows += photo(SAMPLES / "astronaut.png", out, ["--target-bpp", "0.6", "-e", "4"])
+            rows += photo(SAMPLES / "astronaut.png", out, ["--target-bpp", "0.3", "-e", "4"])
             rows += video(
-                SAMPLES / "bunny.mp4", out, ["--target-bpp", "0.15", "-e", "2", "--gop", "16"]
+                SAMPLES / "bunny.mp4", out, ["--target-bpp", "0.15", "-e", "3", "--gop", "16"]
             )
     except CoordXError as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -194,6 +194,8 @@ def main() -> int:
     (out / "table.txt").write_text(text + "\n")
     print(f"\n{text}\n")
     print("JPEG at the same number of bytes (a clip frame by frame); audio is not counted.")
+    if any(row.codec.endswith("*") for row in rows):
+        print("* JPEG's lowest quality still takes more bytes than that.")
     print(f"The decoded files and side-by-side pictures are in {out}/")
     return 0
 
