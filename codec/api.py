@@ -160,11 +160,10 @@ def media_of_file(source: str | os.PathLike[str] | bytes, gop: int) -> Media:
     if kind == "image":
         image = files.read_image(source)
         samples = image.samples
-        metadata = {
-            name: value
-            for name, value in (("icc", image.icc), ("exif", image.exif), ("xmp", image.xmp))
-            if value
-        }
+        # The header says sRGB in three bytes; the profile would take three thousand.
+        icc = None if image.icc is not None and files.is_srgb(image.icc) else image.icc
+        blocks = (("icc", icc), ("exif", image.exif), ("xmp", image.xmp))
+        metadata = {name: value for name, value in blocks if value}
         return Media(
             lambda: [samples],
             video=False,
