@@ -167,18 +167,17 @@ def report(args: argparse.Namespace) -> None:
     images = sorted({r["image"] for r in rows})
     found = {(r["variant"], r["image"]): r for r in rows}
     heads = " | ".join(f"kodim{i:02d} dB (bpp)" for i in images)
-    print(f"| group | variant | weights | MAC/px | {heads} | s |")
-    print("|---" * (5 + len(images)) + "|")
+    print(f"| group | variant | weights | MAC/px | {heads} |")
+    print("|---" * (4 + len(images)) + "|")
     for group, variants in GROUPS.items():
         for label, _, _ in variants:
             mine = [found[label, i] for i in images if (label, i) in found]
             if len(mine) < len(images):
                 continue
             cells = " | ".join(f"{r['psnr']:.2f} ({r['bpp']:.3f})" for r in mine)
-            seconds = sum(r["seconds"] for r in mine) / len(mine)
             print(
                 f"| {group} | {label} | {mine[0]['weights']:,} | {mine[0]['mac_per_pixel']:,.0f} "
-                f"| {cells} | {seconds:.0f} |"
+                f"| {cells} |"
             )
 
 
