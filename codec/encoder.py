@@ -24,15 +24,16 @@ from formats.errors import InputError
 __all__ = ["encode_media"]
 
 
-def _survey(media: Media, lam: float, device: torch.device) -> Survey:
-    """Shapes, digest and estimated bits of every unit."""
+def _survey(media: Media, lam: float | None, device: torch.device) -> Survey:
+    """Shapes and digest of every unit, and with a lambda the bits each deserves."""
     found = Survey()
     digest = hashlib.sha256()
     for unit in media.units():
         digest.update(repr(unit.shape).encode())
         digest.update(np.ascontiguousarray(unit).data)
         found.shapes.append(unit.shape)
-        found.bits.append(network_bits(to_signal(unit, media.bit_depth, device), lam))
+        if lam is not None:
+            found.bits.append(network_bits(to_signal(unit, media.bit_depth, device), lam))
     if not found.shapes:
         raise InputError("video: expected at least one frame, the source has none")
     found.digest = digest.hexdigest()
@@ -70,7 +71,8 @@ def encode_media(
     network = options.network
     if network is not None and network.partition != partition:
         raise InputError(f"split: {partition} was asked for, the network has {network.partition}")
-    survey = _survey(media, options.fixed_lambda or 2e-3, device)
+    # Only the units of a video share a network, and only a lambda leaves its size open.
+    survey = _survey(media, options.fixed_lambda if media.video else None, device)
     key = _key(media, options, survey)
     checkpoint = Checkpoint(state_path, key, device, resume)
     work = Work(media, options, survey, partition, device, checkpoint, progress)

@@ -122,11 +122,7 @@ class Reconstructor:
         sizes = {axis: max(1, round(grid[axis].numel() * scale)) for axis in ("y", "x")}
         dense = {axis: math.ceil(grid[axis].numel() / size) for axis, size in sizes.items()}
         for axis, size in sizes.items():
-            vector = grid[axis]
-            total = size * dense[axis]
-            steps = torch.arange(total, dtype=torch.float64)
-            position = (steps + 0.5) * (vector.numel() / total) - 0.5 + float(vector[0])
-            grid = grid.replace(**{axis: position.to(vector)})
+            grid = grid.resampled(axis, size * dense[axis])
         area = dense["y"] * dense["x"]
         dtype = np.uint8 if self.bit_depth == 8 else np.uint16
         shape = [len(r) for r in ranges[:-2]] + [sizes["y"], sizes["x"]]

@@ -141,8 +141,10 @@ class Work:
         goal = self._goal(0)
         if goal.psnr is not None:
             return None  # the first unit decides
-        share = [b / f for b, f in zip(self.survey.bits, self.frames, strict=True)]
-        bits = goal.bits or sum(share) / len(share) * self.frames[0]
+        bits = goal.bits
+        if bits is None:
+            share = [b / f for b, f in zip(self.survey.bits, self.frames, strict=True)]
+            bits = sum(share) / len(share) * self.frames[0]
         return coding_network(self.partition, self._lengths(0), self.channels, bits)
 
     # -- fitting ---------------------------------------------------------------------------

@@ -89,13 +89,15 @@ class AxisGrid:
             raise InputError(f"scale: expected a number above 0, got {scale}")
         grid = self
         for axis in axes:
-            vector = self[axis]
-            n = vector.numel()
-            m = max(1, round(n * scale))
-            start = float(vector[0])
-            position = (torch.arange(m, dtype=torch.float64) + 0.5) * (n / m) - 0.5 + start
-            grid = grid.replace(**{axis: position.to(vector)})
+            grid = grid.resampled(axis, max(1, round(self[axis].numel() * scale)))
         return grid
+
+    def resampled(self, axis: str, count: int) -> AxisGrid:
+        """The same extent of one axis of consecutive samples, in `count` equal parts."""
+        vector = self[axis]
+        part = torch.arange(count, dtype=torch.float64) + 0.5
+        position = part * (vector.numel() / count) - 0.5 + float(vector[0])
+        return self.replace(**{axis: position.to(vector)})
 
     def to(self, device: torch.device) -> AxisGrid:
         """The same grid with its vectors on `device`."""
