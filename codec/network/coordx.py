@@ -10,18 +10,18 @@ the branches cost O(W + H + T), only the fusion and the tail cost O(W * H * T).
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from codec.network.encoding import encode_axis, first_layer_bounds
 from codec.network.grid import AxisGrid
+from codec.network.store import WeightStore
 from formats.errors import InputError
-from formats.network import Activation, Encoding, Fusion, NetworkConfig, RankMode
+from formats.network import Activation, Encoding, Fusion, NetworkConfig, RankMode, TensorSpec
 
 __all__ = ["CoordX"]
 
@@ -34,7 +34,7 @@ def _activate(activation: Activation, x: Tensor) -> Tensor:
     return F.relu(x)
 
 
-class CoordX(nn.Module):
+class CoordX(WeightStore):
     """A function of coordinates that can be evaluated axis by axis.
 
     Args:
@@ -48,66 +48,35 @@ class CoordX(nn.Module):
     def __init__(
         self, config: NetworkConfig, lengths: Mapping[str, int], channels: int, seed: int | None = 0
     ) -> None:
-        super().__init__()
         if set(lengths) != set(config.axes):
             raise InputError(
                 f"lengths: partition {config.partition} has the axes {config.axes}, "
                 f"got {tuple(lengths)}"
             )
+        generator = torch.Generator().manual_seed(seed or 0)
+
+        def initial(spec: TensorSpec) -> Tensor:
+            if seed is None:
+                return torch.zeros(spec.shape)
+            return self._initial(config, lengths, spec, generator)
+
+        super().__init__(config.tensors(dict(lengths), channels), initial)
         self.config = config
         self.lengths = dict(lengths)
         self.channels = channels
-        self.specs = config.tensors(self.lengths, channels)
-        self.weights = nn.ParameterDict()
-        self._substitute: Mapping[str, Tensor] | None = None
-        generator = torch.Generator().manual_seed(seed or 0)
-        for spec in self.specs:
-            value = (
-                torch.zeros(spec.shape)
-                if seed is None
-                else self._initial(spec.name, spec.shape, generator)
-            )
-            self.weights[spec.name.replace(".", "_")] = nn.Parameter(value)
 
-    # -- weights ---------------------------------------------------------------------------
-
-    def tensor(self, name: str) -> Tensor:
-        """The weight tensor of this name, see `NetworkConfig.tensors`."""
-        if self._substitute is not None:
-            return self._substitute[name]
-        return self.parameter(name)
-
-    def parameter(self, name: str) -> nn.Parameter:
-        """The stored weight of this name, whatever is substituted for it at the moment."""
-        parameter: nn.Parameter = self.weights[name.replace(".", "_")]
-        return parameter
-
-    def accepts(self, weights: Mapping[str, Tensor]) -> bool:
-        """Whether `weights` have the names and shapes of this network."""
-        shapes = {name: tuple(w.shape) for name, w in weights.items()}
-        return shapes == {spec.name: spec.shape for spec in self.specs}
-
-    def assign(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy weights in by name."""
-        with torch.no_grad():
-            for spec in self.specs:
-                self.parameter(spec.name).copy_(weights[spec.name])
-
-    @contextlib.contextmanager
-    def using(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        """Evaluate with other weights (quantised ones, say) inside a `with` block."""
-        self._substitute = weights
-        try:
-            yield
-        finally:
-            self._substitute = None
-
-    def _initial(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    @staticmethod
+    def _initial(
+        config: NetworkConfig,
+        lengths: Mapping[str, int],
+        spec: TensorSpec,
+        generator: torch.Generator,
+    ) -> Tensor:
         """Initial values that keep the variance of sine features near 1/2 at every layer."""
-        config = self.config
-        layer, kind = name.split(".")
+        shape = spec.shape
+        layer, kind = spec.name.split(".")
         uniform = torch.rand(shape, generator=generator) * 2 - 1
-        last = self.tail_name(config.tail_layers - 1)
+        last = CoordX.tail_name(config.tail_layers - 1)
         if layer == "output" or (layer == last and kind == "bias"):
             return torch.full(shape, 0.5)  # mid-grey: samples are in [0, 1]
         if layer.startswith("branch"):
@@ -115,9 +84,9 @@ class CoordX(nn.Module):
             if config.encoding == Encoding.SINE:
                 if kind == "bias":
                     return uniform * math.pi
-                bounds = torch.tensor([first_layer_bounds(config, self.lengths[a]) for a in axes])
+                bounds = torch.tensor([first_layer_bounds(config, lengths[a]) for a in axes])
                 return uniform * bounds[:, None]
-            inputs = sum(config.encoded_size(self.lengths[a]) for a in axes)
+            inputs = sum(config.encoded_size(lengths[a]) for a in axes)
             return uniform * (math.sqrt(6 / inputs) if kind == "weight" else 1.0)
         if kind == "bias":
             if layer.startswith("shared") and config.activation == Activation.SINE:
