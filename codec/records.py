@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from codec.fit.loop import Progress
+from codec.fit.progress import Progress
 from codec.signal import Samples
 from formats.atomic import write_bytes
 from formats.colour import SRGB, Colour

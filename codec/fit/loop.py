@@ -21,13 +21,14 @@ from torch import Tensor
 
 from codec.fit.objective import backward_through, distortion
 from codec.fit.optim import build_optimiser
+from codec.fit.progress import Progress
 from codec.fit.rate import laplace_bits
 from codec.fit.sampler import Sampler
 from codec.network import AxisGrid, CoordX
 from codec.quantise import coded_bits, coded_tensors, round_ste, water_fill
 from formats.weights import CodedTensor
 
-__all__ = ["FitConfig", "Fitter", "Progress"]
+__all__ = ["FitConfig", "Fitter"]
 
 
 @dataclass(frozen=True)
@@ -72,24 +73,6 @@ class FitConfig:
         warm = max(1, self.steps // 50)
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.rate * min(1.0, (step + 1) / warm) * (0.01 + 0.99 * cosine)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a progress callback is told.
-
-    Attributes:
-        step, steps: steps done, and in all.
-        stage: "float", "soft" or "hard".
-        bpp: estimated bits per pixel (nan before the soft stage).
-        psnr: dB of the training samples of this step.
-    """
-
-    step: int
-    steps: int
-    stage: str
-    bpp: float
-    psnr: float
 
 
 class Fitter:

@@ -1,0 +1,278 @@
+"""The fit of a core-fusion picture: D + lambda R over latents and networks, to integers.
+
+Three stages (fractions of the step budget in `CoreFitConfig`):
+
+    soft     latents pass a soft rounding with noise; temperature, noise and learning rates fall
+    hard     latents are rounded in the forward pass, gradients pass straight through
+    settle   network weights are quantised by rate-distortion search and stay fixed; latents
+             go on with the integer context network in the loop, so that what is measured is
+             what the file will cost; the best state is kept
+
+The recipe is Cool-chic 5's (SOAP on the networks, Adam on the latents), its schedule scaled to
+the budget; every constant was compared in docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from codec.fit.core_distortion import CoreDistortion, DistortionResult
+from codec.fit.optim import build_optimiser
+from codec.fit.progress import Progress
+from codec.fit.soft import soft_round, soft_round_noisy
+from codec.network.core import CoreCoordX
+from codec.quantise_core import quantise_networks
+from codec.rate import ContextRate
+from codec.rate.context import RateResult
+from formats.weights import CodedTensor
+
+__all__ = ["CoreFitConfig", "CoreFitter"]
+
+Grids = list[npt.NDArray[np.int32]]
+
+
+@dataclass(frozen=True)
+class CoreFitConfig:
+    """How to fit one picture.
+
+    Attributes:
+        lam: lambda, mean squared error (samples in [0, 1]) per bit per pixel.
+        steps: optimiser steps in all.
+        rate: peak learning rate of the networks.
+        latent_rate: peak learning rate of the latents, in quantisation steps.
+        seed: initial weights and noise.
+        soft_share, hard_share: fractions of `steps` for the first two stages.
+        temperature, noise: at the start and at the end of the soft stage.
+        warm_up: fraction of the steps over which the learning rate of the networks rises.
+        hard_rate: learning rates of the later stages at their start, relative to the peak.
+        clip: largest norm of the gradient of the networks.
+    """
+
+    lam: float
+    steps: int
+    rate: float = 0.01
+    latent_rate: float = 0.2
+    seed: int = 0
+    soft_share: float = 0.88
+    hard_share: float = 0.05
+    temperature: tuple[float, float] = (0.3, 0.1)
+    noise: tuple[float, float] = (0.22, 0.15)
+    warm_up: float = 0.03
+    hard_rate: float = 0.1
+    clip: float = 0.1
+
+    def stage(self, step: int) -> str:
+        """ "soft", "hard" or "settle"."""
+        if step < self.soft_steps:
+            return "soft"
+        return "hard" if step < self.soft_steps + self.hard_steps else "settle"
+
+    @property
+    def soft_steps(self) -> int:
+        """Steps of the first stage."""
+        return round(self.steps * self.soft_share)
+
+    @property
+    def hard_steps(self) -> int:
+        """Steps of the second stage."""
+        return round(self.steps * self.hard_share)
+
+    def progress(self, step: int) -> float:
+        """0 at the start of the soft stage, 1 at its end and after."""
+        return min(1.0, step / max(1, self.soft_steps))
+
+    def rate_factor(self, step: int) -> float:
+        """Learning rates relative to their peaks: a cosine, then a line to zero."""
+        if step < self.soft_steps:
+            return 0.5 * (1 + math.cos(math.pi * self.progress(step)))
+        done = (step - self.soft_steps) / max(1, self.steps - self.soft_steps)
+        return self.hard_rate * (1 - done)
+
+
+class CoreFitter:
+    """Fits latents and networks to one picture.
+
+    Args:
+        net: the network, on its device; its `latents` are where the fit starts.
+        target: (channels, height, width) float32 samples in [0, 1], on the same device.
+        config: see `CoreFitConfig`.
+        prior: integer-valued weights that symbols are relative to, by name; empty for none.
+    """
+
+    def __init__(
+        self,
+        net: CoreCoordX,
+        target: Tensor,
+        config: CoreFitConfig,
+        prior: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.net, self.target, self.config = net, target, config
+        self.prior = dict(prior or {})
+        self.pixels = target.shape[-1] * target.shape[-2]
+        self.shapes = [tuple(q.shape) for q in net.latents]
+        self.latents = torch.cat([q.flatten() for q in net.latents]).to(target.device)
+        self.distortion = CoreDistortion(net.config, target)
+        self.rate = ContextRate(net.config, target.device)
+        self.networks = build_optimiser("soap", net.parameters(), config.rate)
+        # On a CPU the fused Adam is one pass over memory; so is it on a GPU.
+        self.adam = torch.optim.Adam([self.latents], lr=config.latent_rate, fused=True)
+        self.step = 0
+        self.coded: list[CodedTensor] | None = None
+        self.best: Tensor | None = None
+        self.best_loss = math.inf
+        self._seen = (math.nan, math.nan)
+        self._generator = torch.Generator(device=target.device)
+
+    # -- parts -----------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, Tensor]:
+        """Network weights by name."""
+        return {spec.name: self.net.parameter(spec.name).detach() for spec in self.net.specs}
+
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """One vector of all latents as grids by level."""
+        sizes = [h * w for h, w in self.shapes]
+        parts = flat.split(sizes)
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def _quantised(self, stage: str) -> tuple[Tensor, Tensor]:
+        """Latents as the loss sees them, and the slope of that."""
+        config = self.config
+        done = config.progress(self.step)
+        temperature = config.temperature[0] + done * (config.temperature[1] - config.temperature[0])
+        if stage != "soft":
+            return self.latents.round(), soft_round(self.latents, config.temperature[1])[1]
+        sigma = config.noise[0] + done * (config.noise[1] - config.noise[0])
+        noise = torch.empty_like(self.latents).normal_(0, sigma, generator=self._generator)
+        return soft_round_noisy(self.latents, temperature, noise)
+
+    def evaluate(
+        self, latents: Tensor, exact: bool, gradient: bool = True
+    ) -> tuple[DistortionResult, RateResult]:
+        """Distortion and rate of a vector of latents, with gradients of D + lambda R."""
+        weights = self.weights()
+        grids = self.split(latents)
+        context = {k: v for k, v in weights.items() if k.startswith("context.")}
+        synthesis = {k: v for k, v in weights.items() if not k.startswith("context.")}
+        found = self.distortion(synthesis, grids)
+        scale = self.config.lam / self.pixels
+        return found, self.rate(context, grids, scale, gradient=gradient, exact=exact)
+
+    # -- one step --------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def advance(self) -> Progress:
+        """One optimiser step."""
+        config = self.config
+        stage = config.stage(self.step)
+        self._generator.manual_seed(config.seed * 1_000_003 + self.step)
+        if stage == "settle" and self.coded is None:
+            self._freeze()
+        factor = config.rate_factor(self.step)
+        warm = min(1.0, (self.step + 1) / max(1, round(config.warm_up * config.steps)))
+        for group in self.networks.param_groups:
+            group["lr"] = max(config.rate * factor * warm, 1e-7)
+        for group in self.adam.param_groups:
+            group["lr"] = max(config.latent_rate * factor, 1e-7)
+        quantised, slope = self._quantised(stage)
+        found, rate = self.evaluate(quantised, exact=stage == "settle")
+        if stage == "settle":
+            self._keep(found, rate, quantised)
+        parts = zip(found.latents, rate.latents, strict=True)
+        gradient = torch.cat([(d + r).flatten() for d, r in parts])
+        self.latents.grad = gradient.mul_(slope)
+        self.adam.step()
+        if stage != "settle":
+            for name, value in (found.weights | rate.weights).items():
+                self.net.parameter(name).grad = value
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
+            self.networks.step()
+        self.step += 1
+        if self.step % 10 == 0 or self.step == 1 or self.finished:  # a read waits for a GPU
+            self._seen = (float(rate.bits) / self.pixels, float(found.mse))
+        if self.finished:
+            self._finish()
+        return Progress(
+            self.step,
+            config.steps,
+            stage,
+            self._seen[0],
+            -10 * math.log10(max(self._seen[1], 1e-12)),
+        )
+
+    def _freeze(self) -> None:
+        """Quantise the networks for good."""
+        grids = self.split(self.latents.round())
+        self.coded = quantise_networks(
+            self.net, self.distortion, self.rate, grids, self.config.lam, self.prior
+        )
+
+    def _keep(self, found: DistortionResult, rate: RateResult, quantised: Tensor) -> None:
+        if self.step % 10 and self.step + 1 < self.config.steps:
+            return
+        loss = float(found.mse) + self.config.lam * float(rate.bits) / self.pixels
+        if loss < self.best_loss:
+            self.best_loss, self.best = loss, quantised.clone()
+
+    def _finish(self) -> None:
+        if self.coded is None:
+            self._freeze()
+        if self.best is None:
+            self.best = self.latents.round()
+        self.net.latents = self.split(self.best)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the step budget is spent."""
+        return self.step >= self.config.steps
+
+    def result(self) -> tuple[list[CodedTensor], Grids]:
+        """Network weights and latents as integers; the fit must be finished."""
+        assert self.coded is not None
+        return self.coded, [q.to(torch.int32).cpu().numpy() for q in self.net.latents]
+
+    def run(self, progress: Callable[[Progress], None] | None = None) -> None:
+        """Run the remaining steps."""
+        while not self.finished:
+            report = self.advance()
+            if progress is not None:
+                progress(report)
+
+    # -- saving ----------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything a later process needs to go on as if it had not stopped."""
+        return {
+            "step": self.step,
+            "latents": self.latents,
+            "weights": self.weights(),
+            "networks": self.networks.state_dict(),
+            "adam": self.adam.state_dict(),
+            "coded": None if self.coded is None else [[t.symbols, t.step] for t in self.coded],
+            "best": self.best,
+            "best_loss": self.best_loss,
+            "seen": list(self._seen),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state`."""
+        self.step = state["step"]
+        with torch.no_grad():
+            self.latents.copy_(state["latents"])
+        self.net.assign(state["weights"])
+        self.networks.load_state_dict(state["networks"])
+        self.adam.load_state_dict(state["adam"])
+        if state["coded"] is not None:
+            self.coded = [CodedTensor(symbols, step) for symbols, step in state["coded"]]
+        self.best, self.best_loss = state["best"], state["best_loss"]
+        self._seen = (state["seen"][0], state["seen"][1])
+        if self.finished:
+            self._finish()

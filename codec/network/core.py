@@ -1,0 +1,225 @@
+"""Core fusion: latent grids contracted with one interpolation matrix an axis, and a tiny tail.
+
+    F_l = U_y,l  G_l  U_x,l^T         every level l, its grid G_l and the matrices of its axes
+    samples = residuals(W2 relu(W1 F + b1) + S F + b2)
+
+It is CoordX' fusion with a coded core between the branches (docs/architecture.md): each axis is
+evaluated once, the product of the axes is two GEMMs a level. The tail is Cool-chic's: 1x1 layers
+with a linear skip, then residual 3x3 layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from codec.network.grid import AxisGrid
+from codec.network.kernels import INITIAL, Band, axis_matrix, bands, expand
+from codec.network.store import WeightStore
+from formats.core import CoreConfig
+from formats.network import TensorSpec
+
+__all__ = ["GAIN", "CoreCoordX"]
+
+GAIN = 0.5
+"""Value of one latent step at the input of the tail (C3 uses 0.4; a power of two is exact)."""
+
+
+class CoreCoordX(WeightStore):
+    """A picture as latent grids and a network of a few hundred weights.
+
+    Args:
+        config: the architecture.
+        lengths: {"y": height, "x": width} in pixels.
+        channels: output channels, 1..4.
+        seed: initial weights; None leaves them zero, for weights that are about to be loaded.
+    """
+
+    def __init__(
+        self, config: CoreConfig, lengths: Mapping[str, int], channels: int, seed: int | None = 0
+    ) -> None:
+        generator = torch.Generator().manual_seed(seed or 0)
+
+        def initial(spec: TensorSpec) -> Tensor:
+            if seed is None:
+                return torch.zeros(spec.shape)
+            return _initial(spec, generator)
+
+        super().__init__(config.tensors(dict(lengths), channels), initial)
+        self.config = config
+        self.lengths = dict(lengths)
+        self.channels = channels
+        shapes = config.level_shapes(lengths["y"], lengths["x"])
+        self.latents: list[Tensor] = [torch.zeros(shape) for shape in shapes]
+        """Integer-valued latents by level, (h_l, w_l), finest first."""
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.lengths["y"]
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.lengths["x"]
+
+    # -- branches and fusion ---------------------------------------------------------------
+
+    def bands(self) -> list[Band]:
+        """The axis matrices of every level; both axes share them."""
+        levels = self.config.levels
+        kernel = self.tensor("kernel") if levels > 1 else self.tensor("filter").new_zeros(0, 4)
+        return bands(kernel, self.tensor("filter"))
+
+    def fuse(self, found: Sequence[Band], rows: range, columns: range) -> Tensor:
+        """Features of a rectangle of samples: (levels, rows, columns).
+
+        Both ranges start at multiples of the largest block.
+        """
+        planes = []
+        for latent, band in zip(self.latents, found, strict=True):
+            tall = expand(latent.t(), band, rows.start, rows.stop)  # (w_l, rows)
+            planes.append(expand(tall.t(), band, columns.start, columns.stop))
+        return torch.stack(planes) * GAIN
+
+    def tail(self, features: Tensor) -> Tensor:
+        """The 1x1 layers: (levels, n) -> (channels, n)."""
+        hidden = torch.addmm(self.tensor("tail.bias")[:, None], self.tensor("tail.weight"), features)
+        hidden.clamp_(min=0)
+        out = torch.addmm(self.tensor("output.bias")[:, None], self.tensor("output.weight"), hidden)
+        return out.addmm_(self.tensor("skip"), features)
+
+    def residuals(self, samples: Tensor, edges: tuple[bool, bool, bool, bool]) -> Tensor:
+        """The 3x3 layers on (channels, h, w) samples.
+
+        Args:
+            samples: with one more row or column for each layer on every side that is no edge.
+            edges: whether top, bottom, left and right are the picture's; there the outermost
+                samples repeat.
+        """
+        top, bottom, left, right = (int(edge) for edge in edges)
+        for layer in range(self.config.residuals):
+            padded = F.pad(samples[None], (left, right, top, bottom), mode="replicate")
+            change = F.conv2d(
+                padded,
+                self.tensor(f"residual{layer}.weight"),
+                self.tensor(f"residual{layer}.bias"),
+            )[0]
+            height, width = samples.shape[-2:]
+            inner = samples[:, 1 - top : height - 1 + bottom, 1 - left : width - 1 + right]
+            samples = inner + change
+        return samples
+
+    # -- queries ---------------------------------------------------------------------------
+
+    def native(self, rows: range, columns: range, found: Sequence[Band] | None = None) -> Tensor:
+        """Samples of a rectangle of the coded picture: (channels, rows, columns)."""
+        found = self.bands() if found is None else found
+        halo, block = self.config.residuals, max(band.block for band in found)
+        outer = []
+        for part, length in ((rows, self.height), (columns, self.width)):
+            outer.append(range(max(0, part.start - halo), min(length, part.stop + halo)))
+        aligned = [range(part.start // block * block, part.stop) for part in outer]
+        features = self.fuse(found, *aligned)
+        inside = [slice(o.start - a.start, None) for o, a in zip(outer, aligned, strict=True)]
+        features = features[:, inside[0], inside[1]]
+        samples = self.tail(features.flatten(1)).view(-1, len(outer[0]), len(outer[1]))
+        if not halo:
+            return samples
+        edges = (
+            outer[0].start == 0,
+            outer[0].stop == self.height,
+            outer[1].start == 0,
+            outer[1].stop == self.width,
+        )
+        # Where the halo was cut off by the picture's edge, layers keep the size: cut it here.
+        out = self.residuals(samples, edges)
+        y, x = rows.start - _start(outer[0], edges[0], halo), columns.start - _start(
+            outer[1], edges[2], halo
+        )
+        return out[:, y : y + len(rows), x : x + len(columns)]
+
+    def forward(self, grid: AxisGrid) -> Tensor:
+        """Samples on any grid: (channels, *grid.shape), around [0, 1], not clamped.
+
+        At samples of the coded picture these are its samples. Between them the 1x1 tail is
+        evaluated on interpolated features, and what the 3x3 layers add on the coded picture is
+        interpolated with the same axis matrices.
+        """
+        found = self.bands()
+        y, x = grid["y"], grid["x"]
+        planes = []
+        for latent, band in zip(self.latents, found, strict=True):
+            rows = axis_matrix(band, latent.shape[0], y, self.height)
+            columns = axis_matrix(band, latent.shape[1], x, self.width)
+            planes.append(rows @ latent @ columns.t())
+        features = torch.stack(planes).flatten(1) * GAIN
+        samples = self.tail(features).view(-1, y.numel(), x.numel())
+        if not self.config.residuals:
+            return samples
+        near = [_near(y, self.height), _near(x, self.width)]
+        change = self.native(near[0], near[1], found) - self._smooth(near[0], near[1], found)
+        identity = bands(change.new_zeros(0, 4), change.new_zeros(1, 4))[0]
+        matrices = [
+            axis_matrix(identity, length, coords, length)[:, part.start : part.stop]
+            for coords, part, length in ((y, near[0], self.height), (x, near[1], self.width))
+        ]
+        return samples + matrices[0] @ change @ matrices[1].t()
+
+    def _smooth(self, rows: range, columns: range, found: Sequence[Band]) -> Tensor:
+        """Samples of the 1x1 layers alone."""
+        block = max(band.block for band in found)
+        top, left = rows.start // block * block, columns.start // block * block
+        features = self.fuse(found, range(top, rows.stop), range(left, columns.stop))
+        features = features[:, rows.start - top :, columns.start - left :]
+        return self.tail(features.flatten(1)).view(-1, len(rows), len(columns))
+
+    def extra_repr(self) -> str:
+        """Shape and size at a glance."""
+        count = self.config.parameters(self.lengths, self.channels)
+        return (
+            f"core, {self.width}x{self.height}, channels={self.channels}, "
+            f"levels={self.config.levels}, weights={count}"
+        )
+
+
+def _start(outer: range, edge: bool, halo: int) -> int:
+    """First sample that is left after the 3x3 layers."""
+    return outer.start if edge else outer.start + halo
+
+
+def _near(coords: Tensor, length: int) -> range:
+    """Samples of the coded picture that take part in the cubic at these coordinates."""
+    low, high = math.floor(float(coords.min())) - 1, math.floor(float(coords.max())) + 3
+    start = min(max(0, low), length - 1)
+    return range(start, max(start + 1, min(length, high)))
+
+
+def _initial(spec: TensorSpec, generator: torch.Generator) -> Tensor:
+    """Start values: an interpolating pyramid that adds up to grey, and a wide, blind context.
+
+    The nonlinear half of the tail and the 3x3 layers start at zero: while the latents are small,
+    a random mixture of colours only turns their signs against each other.
+    """
+    shape = spec.shape
+    layer, _, kind = spec.name.partition(".")
+    if spec.name == "kernel":
+        half = torch.tensor(INITIAL)
+        return (half / half.sum()).repeat(shape[0], 1)
+    if spec.name == "output.bias":
+        return torch.full(shape, 0.5)
+    if spec.name == "skip":
+        return torch.full(shape, 0.25)
+    if spec.name == "tail.weight":
+        return torch.randn(shape, generator=generator) / math.sqrt(shape[1])
+    if spec.name in ("context.first", "context.parent", "context.hidden"):
+        inputs = {"first": 13, "parent": 9, "hidden": shape[1]}[kind]
+        gain = 1.0 if kind == "hidden" else 0.5
+        return torch.randn(shape, generator=generator) * gain / math.sqrt(inputs)
+    if spec.name == "context.out":
+        return torch.randn(shape, generator=generator) * 0.1 / math.sqrt(shape[1])
+    return torch.zeros(shape)

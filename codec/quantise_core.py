@@ -1,0 +1,163 @@
+"""Weights of a core-fusion network to integer symbols, by measuring what each choice costs.
+
+There are a score of tensors and an evaluation takes a fraction of a second, so nothing is
+modelled: tensor by tensor, every power-of-two step (and a few dead zones) is tried on the
+picture itself, with the latents rounded, and the choice with the least D + lambda R stays.
+Context tensors change only the rate, the others only the distortion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec.fit.core_distortion import CoreDistortion
+from codec.network.core import CoreCoordX
+from codec.rate import ContextRate
+from formats.entropy import best_table
+from formats.weights import CodedTensor
+
+__all__ = ["FINEST", "finest_step", "quantise_networks", "set_weights"]
+
+FINEST = {"context.bias": -12, "context.hidden_bias": -12, "context.level": -12}
+"""Finest step of the context's tensors; 2^-6 for its other ones."""
+SYNTHESIS_FINEST = -14
+COARSEST = 1
+PATIENCE = 3
+"""A search that coarsens a step stops after this many choices worse than the best."""
+ROUNDINGS = (0.5, 0.4, 0.3)
+"""Offsets tried before the floor: 1/2 rounds to nearest, less sends more symbols to zero."""
+
+
+def finest_step(name: str) -> int:
+    """The finest step exponent tried for a tensor; for the context the format's limit."""
+    if name.startswith("context."):
+        return FINEST.get(name, -6)
+    return SYNTHESIS_FINEST
+
+
+@torch.no_grad()
+def quantise_networks(
+    net: CoreCoordX,
+    distortion: CoreDistortion,
+    rate: ContextRate,
+    latents: Sequence[Tensor],
+    lam: float,
+    prior: Mapping[str, Tensor],
+) -> list[CodedTensor]:
+    """Choose symbols for every tensor, and set the network to what they mean.
+
+    Args:
+        net: the network; its weights are replaced by the quantised ones.
+        distortion, rate: the two terms of the loss.
+        latents: integer-valued, by level.
+        lam: mean squared error per bit per pixel.
+        prior: weights that symbols are relative to; missing ones are zero.
+
+    Returns:
+        The tensors in coding order.
+    """
+    pixels = distortion.target.shape[-1] * distortion.target.shape[-2]
+    price = lam / pixels
+    weights = {spec.name: net.parameter(spec.name).detach().clone() for spec in net.specs}
+    for name, value in weights.items():  # the integer context network knows no finer values
+        if name.startswith("context."):
+            weights[name] = torch.ldexp(
+                torch.ldexp(value, _exponent(value, -finest_step(name))).round(),
+                _exponent(value, finest_step(name)),
+            )
+    context = {k: v for k, v in weights.items() if k.startswith("context.")}
+    synthesis = {k: v for k, v in weights.items() if not k.startswith("context.")}
+
+    def context_cost(_: str) -> float:
+        found = rate(context, latents, gradient=False, exact=True)
+        return price * float(found.bits)
+
+    features: dict[str, Tensor] = {}
+
+    def synthesis_cost(name: str) -> float:
+        if name in ("kernel", "filter") or "value" not in features:
+            value = distortion.features(synthesis, latents)
+            if name in ("kernel", "filter"):
+                return distortion.error(synthesis, value)
+            features["value"] = value
+        return distortion.error(synthesis, features["value"])
+
+    coded = {}
+    # Interpolation first: the features are then fixed for all that follows.
+    order = sorted((spec.name for spec in net.specs), key=lambda n: n not in ("kernel", "filter"))
+    for name in order:
+        if name.startswith("context."):
+            coded[name] = _search(name, context, context_cost, price, prior.get(name))
+        else:
+            coded[name] = _search(name, synthesis, synthesis_cost, price, prior.get(name))
+    tensors = [coded[spec.name] for spec in net.specs]
+    set_weights(net, tensors, prior)
+    return tensors
+
+
+def set_weights(
+    net: CoreCoordX, tensors: Sequence[CodedTensor], prior: Mapping[str, Tensor]
+) -> None:
+    """Set the network to what coded tensors mean."""
+    with torch.no_grad():
+        for spec, tensor in zip(net.specs, tensors, strict=True):
+            parameter = net.parameter(spec.name)
+            value = torch.from_numpy(tensor.values).to(parameter)
+            parameter.copy_(value + prior[spec.name] if spec.name in prior else value)
+
+
+def _search(
+    name: str,
+    weights: dict[str, Tensor],
+    cost: Callable[[str], float],
+    price: float,
+    prior: Tensor | None,
+) -> CodedTensor:
+    """The cheapest symbols of one tensor; leaves `weights` at what they mean."""
+    original = weights[name]
+    base = torch.zeros_like(original) if prior is None else prior.to(original)
+    delta = (original - base).double().cpu().numpy()
+    best: tuple[float, CodedTensor] | None = None
+
+    def attempt(step: int, offset: float) -> float:
+        nonlocal best
+        scaled = np.ldexp(delta, -step)
+        symbols = (np.sign(scaled) * np.floor(np.abs(scaled) + offset)).astype(np.int32)
+        tensor = CodedTensor(symbols, step if symbols.any() else 0)
+        weights[name] = base + torch.from_numpy(tensor.values).to(original)
+        bits = best_table(symbols)[1] + (16 if symbols.any() else 8)
+        total = cost(name) + price * bits
+        if best is None or total < best[0]:
+            best = total, tensor
+        return total
+
+    limit = finest_step(name)
+    largest = float(np.abs(delta).max(initial=0.0))
+    if largest > 0:
+        limit = max(limit, math.ceil(math.log2(largest / 30_000)))
+    worse = 0
+    lowest = math.inf
+    for step in range(limit, COARSEST + 1):
+        found = attempt(step, 0.5)
+        worse = 0 if found < lowest else worse + 1
+        lowest = min(lowest, found)
+        if worse >= PATIENCE:
+            break
+    assert best is not None
+    chosen = best[1].step
+    for offset in ROUNDINGS[1:]:
+        for step in (chosen - 1, chosen):
+            if step >= limit:
+                attempt(step, offset)
+    attempt(COARSEST + 8, 0.5)  # all zero: eight bits
+    weights[name] = base + torch.from_numpy(best[1].values).to(original)
+    return best[1]
+
+
+def _exponent(like: Tensor, exponent: int) -> Tensor:
+    return torch.tensor(exponent, device=like.device)
