@@ -45,7 +45,8 @@ def quantise_networks(
     net: CoreCoordX,
     distortion: CoreDistortion,
     rate: ContextRate,
-    latents: Sequence[Tensor],
+    latents: Tensor,
+    grids: Sequence[Tensor],
     lam: float,
     prior: Mapping[str, Tensor],
 ) -> list[CodedTensor]:
@@ -54,7 +55,7 @@ def quantise_networks(
     Args:
         net: the network; its weights are replaced by the quantised ones.
         distortion, rate: the two terms of the loss.
-        latents: integer-valued, by level.
+        latents: integer-valued, one vector; grids: the same by level.
         lam: mean squared error per bit per pixel.
         prior: weights that symbols are relative to; missing ones are zero.
 
@@ -81,7 +82,7 @@ def quantise_networks(
 
     def synthesis_cost(name: str) -> float:
         if name in ("kernel", "filter") or "value" not in features:
-            value = distortion.features(synthesis, latents)
+            value = distortion.features(synthesis, grids)
             if name in ("kernel", "filter"):
                 return distortion.error(synthesis, value)
             features["value"] = value

@@ -120,7 +120,7 @@ class CoreFitter:
         self.shapes = [tuple(q.shape) for q in net.latents]
         self.latents = torch.cat([q.flatten() for q in net.latents]).to(target.device)
         self.distortion = CoreDistortion(net.config, target)
-        self.rate = ContextRate(net.config, target.device)
+        self.rate = ContextRate(net.config, self.shapes, target.device)
         self.networks = build_optimiser("soap", net.parameters(), config.rate)
         # On a CPU the fused Adam is one pass over memory; so is it on a GPU.
         self.adam = torch.optim.Adam([self.latents], lr=config.latent_rate, fused=True)
@@ -164,7 +164,7 @@ class CoreFitter:
         synthesis = {k: v for k, v in weights.items() if not k.startswith("context.")}
         found = self.distortion(synthesis, grids)
         scale = self.config.lam / self.pixels
-        return found, self.rate(context, grids, scale, gradient=gradient, exact=exact)
+        return found, self.rate(context, latents, scale, gradient=gradient, exact=exact)
 
     # -- one step --------------------------------------------------------------------------
 
@@ -186,8 +186,7 @@ class CoreFitter:
         found, rate = self.evaluate(quantised, exact=stage == "settle")
         if stage == "settle":
             self._keep(found, rate, quantised)
-        parts = zip(found.latents, rate.latents, strict=True)
-        gradient = torch.cat([(d + r).flatten() for d, r in parts])
+        gradient = torch.cat([d.flatten() for d in found.latents]).add_(rate.latents)
         self.latents.grad = gradient.mul_(slope)
         self.adam.step()
         if stage != "settle":
@@ -210,10 +209,11 @@ class CoreFitter:
 
     def _freeze(self) -> None:
         """Quantise the networks for good."""
-        grids = self.split(self.latents.round())
+        latents = self.latents.round()
         self.coded = quantise_networks(
-            self.net, self.distortion, self.rate, grids, self.config.lam, self.prior
-        )
+            self.net, self.distortion, self.rate, latents, self.split(latents),
+            self.config.lam, self.prior,
+        )  # fmt: skip
 
     def _keep(self, found: DistortionResult, rate: RateResult, quantised: Tensor) -> None:
         if self.step % 10 and self.step + 1 < self.config.steps:

@@ -1,0 +1,348 @@
+"""Where the inputs of the context network come from, in portions that fit a cache.
+
+The finest octave of a large grid is three quarters of its positions and regular: its inputs are
+strided views of the grid (`SliceJob`). Everything else - coarser octaves, small grids - is many
+tiny pieces, on which every operation would cost more than its arithmetic; they are put together
+and addressed by index (`GatherJob`). The few positions of the coarsest lattices have no context
+in their own grid (`BaseJob`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["WINDOW", "BaseJob", "GatherJob", "Job", "SliceJob", "plan"]
+
+# Inputs as (plane, row, column) relative to a quad; planes by the parities of their positions.
+WINDOW = [
+    *(("ee", i, j) for i in range(-1, 3) for j in range(-1, 3)),
+    *(("oo", i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)),
+    *(("eo", i, j) for i in (0, 1) for j in (-1, 0)),
+]
+PARITY = {"ee": (0, 0), "oo": (1, 1), "eo": (0, 1)}
+TARGETS = ((1, 1), (0, 1), (1, 0))
+"""Parities (row, column) of the positions of the three types: d, h, v."""
+UNUSED = {("ee", i, j) for i in (-1, 2) for j in (-1, 2)} | {("oo", 1, 1)}
+USED = [n for n, row in enumerate(WINDOW) if row not in UNUSED]
+
+CHUNK = 4096
+"""Quads of a job on a CPU: 3 * 16 activations of each are 768 KiB, the size of a cache."""
+GPU_CHUNK = 2**20
+
+
+@dataclass
+class BaseJob:
+    """Positions of the coarsest lattice of every level.
+
+    Attributes:
+        targets: (n,) their numbers in the vector of all latents.
+        parents: (9, n) numbers of their windows in the coarser grids.
+        levels: (levels, n) 1 at each position's level.
+    """
+
+    targets: Tensor
+    parents: Tensor
+    levels: Tensor
+
+
+class GatherJob:
+    """Quads addressed by index.
+
+    Args:
+        inputs: (rows of the window, n) numbers in the vector of all latents, which has one
+            more element for what lies outside.
+        targets: (3, n).
+        parents: (3, 9, n).
+        octaves: (octaves, n) 1 at each quad's octave.
+        levels: (levels, n) 1 at each quad's level.
+        mask: (3, n) 0 where the target lies outside its grid.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        parents: Tensor | None,
+        octaves: Tensor,
+        levels: Tensor,
+        mask: Tensor,
+    ) -> None:
+        self._inputs, self._targets, self._parents = inputs, targets, parents
+        self._octaves, self.levels = octaves, levels
+        self.mask: Tensor | None = mask
+        self._used = inputs[USED].flatten()
+
+    def load(self, planes: Sequence[Tensor], octaves: int) -> Tensor:
+        """Inputs of the first layer: (rows, n)."""
+        return torch.cat([*(plane[self._inputs] for plane in planes), self._octaves])
+
+    def parents(self, known: Tensor) -> list[Tensor]:
+        """Windows (9, n) of the coarser grids, one a type."""
+        return [] if self._parents is None else list(known[self._parents].unbind(0))
+
+    def targets(self, latents: Tensor) -> Tensor:
+        """The latents to predict: (3, n), something harmless where the mask is 0."""
+        return latents[self._targets.clamp(max=latents.numel() - 1)]
+
+    def store(self, grads: Sequence[Tensor], back: Tensor) -> None:
+        """Add gradients of the inputs to those of the latents."""
+        for grad, part in zip(grads, back.split(len(WINDOW)), strict=True):
+            grad.index_add_(0, self._used, part[USED].flatten())
+
+    def store_targets(self, grad: Tensor, back: Tensor) -> None:
+        """Add gradients of the targets."""
+        grad.index_add_(0, self._targets.flatten(), back.flatten())
+
+    def store_parents(self, grad: Tensor, kind: int, back: Tensor) -> None:
+        """Add gradients of the windows of one type."""
+        assert self._parents is not None
+        grad.index_add_(0, self._parents[kind].flatten(), back.flatten())
+
+
+class SliceJob:
+    """Some rows of quads of the finest octave of one large grid of even size.
+
+    Args:
+        start: number of the grid's first latent.
+        shape: of the grid, both even.
+        parent: number of the coarser grid's first latent and its shape, if there is one.
+        part: rows of quads.
+        level: of the grid.
+    """
+
+    def __init__(
+        self,
+        start: int,
+        shape: tuple[int, int],
+        parent: tuple[int, tuple[int, int]] | None,
+        part: range,
+        level: int,
+    ) -> None:
+        self._start, self._shape, self._parent, self._part = start, shape, parent, part
+        self.levels = level
+        self.mask: Tensor | None = None
+
+    def _plane(self, flat: Tensor) -> Tensor:
+        """The rows that the windows reach, with zeros around: two before, four after."""
+        height, width = self._shape
+        grid = flat[self._start : self._start + height * width].view(height, width)
+        top, bottom = 2 * self._part.start - 2, 2 * self._part.stop + 4
+        rows = grid[max(0, top) : min(height, bottom)]
+        return F.pad(rows, (2, 4, max(0, -top), max(0, bottom - height)))
+
+    def load(self, planes: Sequence[Tensor], octaves: int) -> Tensor:
+        """Inputs of the first layer: (rows, n)."""
+        rows, columns = len(self._part), self._shape[1] // 2
+        size = len(WINDOW)
+        inputs = planes[0].new_zeros(len(planes) * size + octaves, rows * columns)
+        inputs[len(planes) * size] = 1  # the finest octave
+        for number, flat in enumerate(planes):
+            plane = self._plane(flat)
+            stride = plane.stride(0)
+            first = number * size
+            # Start of each plane's window: quad -1, or 0, in rows and columns.
+            for name, height, width, i, j in (("ee", 4, 4, 0, 0), ("oo", 3, 3, 0, 0), ("eo", 2, 2, 1, 0)):
+                a, b = PARITY[name]
+                view = plane.as_strided(
+                    (height, width, rows, columns),
+                    (2 * stride, 2, 2 * stride, 2),
+                    (2 * i + a) * stride + 2 * j + b,
+                )
+                inputs[first : first + height * width].view(view.shape).copy_(view)
+                first += height * width
+        return inputs
+
+    def parents(self, known: Tensor) -> list[Tensor]:
+        """The one window (9, n) that the positions of a quad share."""
+        if self._parent is None:
+            return []
+        plane = self._parent_plane(known)
+        rows, columns = len(self._part), self._shape[1] // 2
+        stride = plane.stride(0)
+        view = plane.as_strided((3, 3, rows, columns), (stride, 1, stride, 1))
+        return [view.reshape(9, -1)]
+
+    def _parent_plane(self, flat: Tensor) -> Tensor:
+        assert self._parent is not None
+        start, (height, width) = self._parent
+        grid = flat[start : start + height * width].view(height, width)
+        top, bottom = self._part.start - 1, self._part.stop + 1
+        rows = grid[max(0, top) : min(height, bottom)]
+        return F.pad(rows, (1, 1, max(0, -top), max(0, bottom - height)))
+
+    def _own(self, flat: Tensor) -> Tensor:
+        """This job's rows of the grid as quads: (rows, 2, columns, 2), a view."""
+        width = self._shape[1]
+        start = self._start + 2 * self._part.start * width
+        return flat[start : start + 2 * len(self._part) * width].view(-1, 2, width // 2, 2)
+
+    def targets(self, latents: Tensor) -> Tensor:
+        """The latents to predict: (3, n)."""
+        quads = self._own(latents)
+        return torch.stack([quads[:, a, :, b].reshape(-1) for a, b in TARGETS])
+
+    def store(self, grads: Sequence[Tensor], back: Tensor) -> None:
+        """Add gradients of the inputs to those of the latents."""
+        height, width = self._shape
+        rows, columns = len(self._part), width // 2
+        top, bottom = 2 * self._part.start - 2, 2 * self._part.stop + 4
+        for grad, part in zip(grads, back.split(len(WINDOW)), strict=True):
+            plane = part.new_zeros(bottom - top, width + 6)
+            stride = plane.stride(0)
+            for row in USED:
+                name, i, j = WINDOW[row]
+                a, b = PARITY[name]
+                plane.as_strided(
+                    (rows, columns), (2 * stride, 2), (2 * (i + 1) + a) * stride + 2 * (j + 1) + b
+                ).add_(part[row].view(rows, columns))
+            grid = grad[self._start : self._start + height * width].view(height, width)
+            low, high = max(0, top), min(height, bottom)
+            grid[low:high] += plane[low - top : high - top, 2 : 2 + width]
+
+    def store_targets(self, grad: Tensor, back: Tensor) -> None:
+        """Add gradients of the targets."""
+        quads = self._own(grad)
+        for kind, (a, b) in enumerate(TARGETS):
+            quads[:, a, :, b] += back[kind].view(quads.shape[0], -1)
+
+    def store_parents(self, grad: Tensor, kind: int, back: Tensor) -> None:
+        """Add gradients of the window."""
+        assert self._parent is not None
+        start, (height, width) = self._parent
+        rows, columns = len(self._part), self._shape[1] // 2
+        top, bottom = self._part.start - 1, self._part.stop + 1
+        plane = back.new_zeros(bottom - top, width + 2)
+        parts = back.view(9, rows, columns)
+        for offset in range(9):
+            i, j = divmod(offset, 3)
+            plane[i : i + rows, j : j + columns] += parts[offset]
+        grid = grad[start : start + height * width].view(height, width)
+        low, high = max(0, top), min(height, bottom)
+        grid[low:high] += plane[low - top : high - top, 1 : 1 + width]
+
+
+Job = BaseJob | GatherJob | SliceJob
+
+
+def plan(shapes: Sequence[tuple[int, int]], octaves: int, device: torch.device) -> list[Job]:
+    """Jobs that together hold every latent of a segment once."""
+    chunk = GPU_CHUNK if device.type == "cuda" else CHUNK
+    sizes = [h * w for h, w in shapes]
+    starts = [sum(sizes[:level]) for level in range(len(shapes) + 1)]
+    numbers = [
+        torch.arange(start, start + size).view(shape)
+        for start, size, shape in zip(starts, sizes, shapes, strict=False)
+    ]
+    outside = starts[-1]
+    jobs: list[Job] = []
+    gathered: list[tuple[Tensor, ...]] = []
+    base: list[tuple[Tensor, ...]] = []
+    for level, (shape, grid) in enumerate(zip(shapes, numbers, strict=True)):
+        coarser = numbers[level + 1] if level + 1 < len(shapes) else None
+        step = 1 << octaves
+        rows, columns = torch.meshgrid(
+            torch.arange(0, shape[0], step), torch.arange(0, shape[1], step), indexing="ij"
+        )
+        base.append(
+            (
+                grid[rows, columns].flatten(),
+                _parent_windows(coarser, rows.flatten(), columns.flatten(), outside),
+                _one_hot(level, len(shapes), rows.numel()),
+            )
+        )
+        for octave in range(octaves):
+            regular = shape[0] % 2 == shape[1] % 2 == 0
+            if octave == 0 and regular and sizes[level] >= 4 * chunk:
+                size = max(1, chunk // (shape[1] // 2))
+                above = (starts[level + 1], shapes[level + 1]) if coarser is not None else None
+                for top in range(0, shape[0] // 2, size):
+                    part = range(top, min(shape[0] // 2, top + size))
+                    jobs.append(SliceJob(starts[level], shape, above, part, level))
+                continue
+            if max(shape) > 1 << octave:
+                quads = _quads(grid, coarser, octave, outside)
+                count = quads[0].shape[1]
+                hot = _one_hot(octave, octaves, count), _one_hot(level, len(shapes), count)
+                gathered.append((*quads, *hot))
+    if gathered:
+        whole = [torch.cat(parts, -1) for parts in zip(*gathered, strict=True)]
+        for part in zip(*(t.split(chunk, -1) for t in whole), strict=True):
+            inputs, targets, parents, mask, octave_hot, level_hot = (
+                t.contiguous().to(device) for t in part
+            )
+            jobs.append(
+                GatherJob(
+                    inputs,
+                    targets,
+                    parents if len(shapes) > 1 else None,
+                    octave_hot,
+                    level_hot,
+                    mask,
+                )
+            )
+    found = [torch.cat(parts, -1).to(device) for parts in zip(*base, strict=True)]
+    jobs.append(BaseJob(found[0], found[1], found[2]))
+    return jobs
+
+
+def _one_hot(index: int, size: int, count: int) -> Tensor:
+    hot = torch.zeros(size, count, dtype=torch.get_default_dtype())
+    hot[index] = 1
+    return hot
+
+
+def _at(grid: Tensor, rows: Tensor, columns: Tensor, outside: int) -> Tensor:
+    """Numbers of latents at positions of a grid, `outside` where there is none."""
+    inside = (rows >= 0) & (rows < grid.shape[0]) & (columns >= 0) & (columns < grid.shape[1])
+    found = grid[rows.clamp(0, grid.shape[0] - 1), columns.clamp(0, grid.shape[1] - 1)]
+    return torch.where(inside, found, outside)
+
+
+def _parent_windows(
+    coarser: Tensor | None, rows: Tensor, columns: Tensor, outside: int
+) -> Tensor:
+    """Numbers of the 3x3 windows around the parents of positions: (9, n)."""
+    if coarser is None:
+        return torch.full((9, rows.numel()), outside)
+    return torch.stack(
+        [
+            _at(coarser, rows // 2 + i, columns // 2 + j, outside)
+            for i in (-1, 0, 1)
+            for j in (-1, 0, 1)
+        ]
+    )
+
+
+def _quads(
+    grid: Tensor, coarser: Tensor | None, octave: int, outside: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All quads of one octave of a grid: inputs, targets, parents, mask."""
+    step = 1 << octave
+    lattice = grid[::step, ::step]
+    rows, columns = (
+        t.flatten()
+        for t in torch.meshgrid(
+            torch.arange(0, lattice.shape[0], 2),
+            torch.arange(0, lattice.shape[1], 2),
+            indexing="ij",
+        )
+    )
+    inputs = torch.stack(
+        [
+            _at(lattice, rows + 2 * i + PARITY[p][0], columns + 2 * j + PARITY[p][1], outside)
+            for p, i, j in WINDOW
+        ]
+    )
+    targets = torch.stack([_at(lattice, rows + a, columns + b, outside) for a, b in TARGETS])
+    parents = torch.stack(
+        [
+            _parent_windows(coarser, (rows + a) * step, (columns + b) * step, outside)
+            for a, b in TARGETS
+        ]
+    )
+    return inputs, targets, parents, (targets != outside).to(torch.get_default_dtype())
