@@ -20,7 +20,7 @@ from codec.network.tiles import tiles
 from codec.signal import Samples, from_signal
 from formats.errors import InputError
 
-__all__ = ["Crop", "Reconstructor"]
+__all__ = ["Crop", "Reconstructor", "check_region"]
 
 Crop = tuple[int, int, int, int]
 """x, y, width, height in pixels of the coded picture."""
@@ -64,19 +64,10 @@ class Reconstructor:
             InputError: the crop leaves the picture, or the scale is out of range.
         """
         lengths = self.net.lengths
-        x, y, w, h = _rectangle(crop, lengths)
-        if w < 1 or h < 1 or x < 0 or y < 0 or x + w > lengths["x"] or y + h > lengths["y"]:
-            raise InputError(
-                f"crop: expected a rectangle x,y,width,height inside "
-                f"{lengths['x']}x{lengths['y']}, got {x},{y},{w},{h}"
-            )
+        x, y, w, h = check_region(crop, scale, lengths)
         ranges = [range(y, y + h), range(x, x + w)]
         if "t" in lengths:
             ranges.insert(0, frames)
-        if isinstance(scale, bool) or not isinstance(scale, int | float):
-            raise InputError(f"scale: expected a number, got {scale!r}")
-        if not 0.001 <= scale <= 64:
-            raise InputError(f"scale: expected 0.001..64, got {scale}")
         if scale == 1:
             return self._native(ranges)
         return self._scaled(ranges, scale)
@@ -141,16 +132,29 @@ class Reconstructor:
         return out
 
 
-def _rectangle(crop: Crop | None, lengths: dict[str, int]) -> Crop:
-    """The crop as four integers; the whole picture for None."""
-    if crop is None:
-        return 0, 0, lengths["x"], lengths["y"]
-    try:
-        x, y, w, h = (operator.index(v) for v in crop)
-    except (TypeError, ValueError) as error:
+def check_region(crop: Crop | None, scale: float, lengths: dict[str, int]) -> Crop:
+    """The crop as four integers; the whole picture for None.
+
+    Raises:
+        InputError: the crop leaves the picture, or the scale is out of range.
+    """
+    x, y, w, h = 0, 0, lengths["x"], lengths["y"]
+    if crop is not None:
+        try:
+            x, y, w, h = (operator.index(v) for v in crop)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"crop: expected four integers (x, y, width, height), got {crop!r}"
+            ) from error
+    if w < 1 or h < 1 or x < 0 or y < 0 or x + w > lengths["x"] or y + h > lengths["y"]:
         raise InputError(
-            f"crop: expected four integers (x, y, width, height), got {crop!r}"
-        ) from error
+            f"crop: expected a rectangle x,y,width,height inside "
+            f"{lengths['x']}x{lengths['y']}, got {x},{y},{w},{h}"
+        )
+    if isinstance(scale, bool) or not isinstance(scale, int | float):
+        raise InputError(f"scale: expected a number, got {scale!r}")
+    if not 0.001 <= scale <= 64:
+        raise InputError(f"scale: expected 0.001..64, got {scale}")
     return x, y, w, h
 
 
