@@ -7,6 +7,8 @@ import torch
 from codec.network import CoordX
 from codec.quantise import load_tensors
 from formats.container import Container
+from formats.errors import VersionError
+from formats.network import NetworkConfig
 
 __all__ = ["network_of_unit"]
 
@@ -15,9 +17,12 @@ def network_of_unit(container: Container, number: int, device: torch.device) -> 
     """Decode one unit of a file into a network on `device`, ready to evaluate.
 
     Raises:
-        FormatError: the unit's bytes are not what the header and the index announce.
+        FormatError: the unit's bytes are not what the header and the index announce, or it
+            uses core fusion, which this decoder does not evaluate yet.
     """
     header = container.header
+    if not isinstance(header.network, NetworkConfig):
+        raise VersionError("the file uses core fusion; this decoder evaluates rank fusion only")
     coded = container.unit(number)
     lengths = header.lengths(container.unit_frames[number])
     net = CoordX(header.network, lengths, header.channels, seed=None)

@@ -14,7 +14,7 @@ import io
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
@@ -31,7 +31,8 @@ from formats.errors import (
     TruncatedError,
     VersionError,
 )
-from formats.header import Header, MediaKind
+from formats.header import Header, MediaKind, NetworkFamily
+from formats.unit import CoreUnit, unpack_core_unit
 from formats.weights import CodedTensor, unpack_unit
 
 __all__ = ["METADATA", "SIGNATURE", "VERSION", "Container", "write_container"]
@@ -284,11 +285,33 @@ class Container:
     # -- content ---------------------------------------------------------------------------
 
     def unit(self, number: int) -> list[CodedTensor]:
-        """Weights of one unit; reads only that unit's bytes."""
+        """Weights of one unit; reads only that unit's bytes, and decodes no latents."""
         with _named(self.name):
             return self._unit(number)
 
+    def core_unit(self, number: int) -> CoreUnit:
+        """One unit of core fusion: its weights, and its latents, decoded when asked for.
+
+        Raises:
+            FormatError: the unit's bytes are not what the header announces.
+            InputError: the file uses another fusion.
+        """
+        with _named(self.name):
+            return replace(self._core_unit(number), name=self.name)
+
     def _unit(self, number: int) -> list[CodedTensor]:
+        if self.header.family == NetworkFamily.CORE:
+            return self._core_unit(number).tensors
+        payload, base = self._payload(number)
+        specs = self.header.tensors(self.unit_frames[number])
+        return unpack_unit(payload, number, specs, base)
+
+    def _core_unit(self, number: int) -> CoreUnit:
+        payload, base = self._payload(number)
+        return unpack_core_unit(payload, number, self.header, base)
+
+    def _payload(self, number: int) -> tuple[bytes, int]:
+        """Payload of a unit's chunk and its offset in the file."""
         offset, size = self.unit_spans[number]
         span = self._span(offset)
         if span.kind != "U" or span.total != size:
@@ -297,8 +320,7 @@ class Container:
                 f"there is a chunk {span.kind!r} of {span.total}"
             )
         _, payload, end = self._next(offset)
-        specs = self.header.tensors(self.unit_frames[number])
-        return unpack_unit(payload, number, specs, end - 4 - len(payload))
+        return payload, end - 4 - len(payload)
 
     def _tail(self) -> list[tuple[str, bytes]]:
         """Optional chunks after the units, checked up to the end chunk and the file's end."""
@@ -342,7 +364,10 @@ class Container:
         with _named(self.name):
             self.chunks = Container._parse(self._stream).chunks
             for number in range(len(self.unit_spans)):
-                self._unit(number)
+                if self.header.family == NetworkFamily.CORE:
+                    self._core_unit(number).verify()
+                else:
+                    self._unit(number)
             self._tail()
         return list(self.chunks)
 

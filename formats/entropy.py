@@ -16,9 +16,26 @@ import numpy as np
 import numpy.typing as npt
 
 from formats.errors import CorruptError, MissingLibraryError
-from formats.tables import GAUSSIAN, TABLES, TOTAL, ZERO, frequencies, support
+from formats.tables import (
+    GAUSSIAN,
+    LATENT_TABLES,
+    TABLES,
+    TOTAL,
+    ZERO,
+    frequencies,
+    latent_frequencies,
+    support,
+)
 
-__all__ = ["best_table", "decode_symbols", "encode_symbols", "table_bits"]
+__all__ = [
+    "LatentDecoder",
+    "LatentEncoder",
+    "best_table",
+    "decode_symbols",
+    "encode_symbols",
+    "latent_bits",
+    "table_bits",
+]
 
 Symbols = npt.NDArray[np.int32]
 
@@ -36,9 +53,17 @@ def _constriction() -> Any:
 
 @lru_cache(maxsize=TABLES)
 def _model(table: int) -> Any:
+    return _categorical(frequencies(table))
+
+
+@lru_cache(maxsize=LATENT_TABLES)
+def _latent_model(key: int) -> Any:
+    return _categorical(latent_frequencies(key))
+
+
+def _categorical(table: npt.NDArray[np.int64]) -> Any:
     # constriction adds 1 to every weight (its floor); frequencies are >= 1 and sum to 2^24.
-    weights = (frequencies(table) - 1).astype(np.float64)
-    return _constriction().model.Categorical(weights, perfect=False)
+    return _constriction().model.Categorical((table - 1).astype(np.float64), perfect=False)
 
 
 @lru_cache(maxsize=TABLES)
@@ -130,3 +155,77 @@ def decode_symbols(data: bytes, groups: Sequence[tuple[int, int]], where: str) -
     if not decoder.maybe_exhausted():
         raise CorruptError(f"{where}: the entropy-coded stream is longer than its symbols")
     return decoded
+
+
+@lru_cache(maxsize=LATENT_TABLES)
+def latent_bits(key: int) -> npt.NDArray[np.float64]:
+    """Bits that a table of latents spends on each residual -T..T."""
+    cost: npt.NDArray[np.float64] = np.log2(TOTAL) - np.log2(latent_frequencies(key))
+    return cost
+
+
+class LatentEncoder:
+    """Collects the residuals of one segment, pass by pass, in one stream."""
+
+    def __init__(self) -> None:
+        self._coder = _constriction().queue.RangeEncoder()
+
+    def encode(self, groups: Sequence[tuple[int, Symbols]]) -> None:
+        """Code (key, residuals + T (n,) int32) groups, in this order."""
+        for key, indices in groups:
+            self._coder.encode(indices, _latent_model(key))
+
+    def done(self) -> bytes:
+        """The stream: little-endian 32-bit words, none if nothing was coded."""
+        words: npt.NDArray[np.uint32] = self._coder.get_compressed()
+        return words.astype("<u4").tobytes()
+
+
+class LatentDecoder:
+    """Inverse of `LatentEncoder`.
+
+    It encodes what it decodes: that shows a stream of another length than its symbols need,
+    which the decoder cannot see by itself.
+
+    Raises:
+        CorruptError: the stream is not whole words.
+    """
+
+    def __init__(self, data: bytes, where: str) -> None:
+        if len(data) % 4:
+            raise CorruptError(
+                f"{where}: expected a whole number of 32-bit words, got {len(data)} bytes"
+            )
+        words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
+        self._coder = _constriction().queue.RangeDecoder(words)
+        self._again = LatentEncoder()
+        self._size = len(data)
+        self._where = where
+
+    def decode(self, groups: Sequence[tuple[int, int]]) -> list[Symbols]:
+        """Residuals + T, (n,) int32 each, of (key, n) groups.
+
+        Raises:
+            CorruptError: the stream ends early or holds what no encoder writes.
+        """
+        found: list[Symbols] = []
+        try:
+            for key, count in groups:
+                found.append(self._coder.decode(_latent_model(key), count))
+        except (AssertionError, ValueError) as error:
+            raise CorruptError(f"{self._where}: the stream is invalid: {error}") from error
+        self._again.encode([(key, part) for (key, _), part in zip(groups, found, strict=True)])
+        return found
+
+    def finish(self) -> None:
+        """Check the stream's length.
+
+        Raises:
+            CorruptError: it is not the length that its symbols need.
+        """
+        needed = len(self._again.done())
+        if self._size != needed:
+            raise CorruptError(
+                f"{self._where}: the entropy-coded stream has {self._size} bytes, its symbols "
+                f"need {needed}"
+            )

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from formats import limits
 from formats.colour import SRGB, Colour
+from formats.core import CoreConfig
 from formats.cursor import Reader, Writer
 from formats.errors import CorruptError, InputError, VersionError
 from formats.network import (
@@ -47,6 +48,8 @@ class NetworkFamily(IntEnum):
 
     RANK = 0
     """Rank fusion: weights only (`NetworkConfig`)."""
+    CORE = 1
+    """Core fusion: weights and coded latent grids (`CoreConfig`); images only."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Header:
     height: int
     channels: int
     bit_depth: int
-    network: NetworkConfig
+    network: NetworkConfig | CoreConfig
     colour: Colour = SRGB
     subsampling: str = "444"
     rate: Fraction = field(default=Fraction(1))
@@ -94,13 +97,19 @@ class Header:
         if self.subsampling not in SUBSAMPLINGS:
             raise InputError(f"header subsampling: expected one of {SUBSAMPLINGS}")
         if (self.kind == MediaKind.VIDEO) != ("t" in self.network.axes):
-            raise InputError(
-                f"header network: a {self.kind.name.lower()} cannot use the partition "
-                f"{self.network.partition}"
-            )
+            what = "core fusion"
+            if isinstance(self.network, NetworkConfig):
+                what = f"the partition {self.network.partition}"
+            raise InputError(f"header network: a {self.kind.name.lower()} cannot use {what}")
         if self.kind == MediaKind.IMAGE and self.frames != 1:
             raise InputError(f"header frames: an image has 1, got {self.frames}")
         limits.check_limit("pixels of a frame", self.width * self.height, limits.MAX_PIXELS)
+
+    @property
+    def family(self) -> NetworkFamily:
+        """Which kind of network the units hold."""
+        core = isinstance(self.network, CoreConfig)
+        return NetworkFamily.CORE if core else NetworkFamily.RANK
 
     def lengths(self, frames: int) -> dict[str, int]:
         """Axis lengths of a unit of this many frames."""
@@ -111,11 +120,14 @@ class Header:
         """Weight tensors of a unit of this many frames, limits checked.
 
         Raises:
-            LimitError: the unit would need too many weights, samples or operations.
+            LimitError: the unit would need too many weights, latents, samples or operations.
         """
         lengths = self.lengths(frames)
         samples = frames * self.width * self.height * self.channels
         limits.check_limit("samples of a unit", samples, limits.MAX_UNIT_SAMPLES)
+        if isinstance(self.network, CoreConfig):
+            latents = self.network.latents(self.height, self.width)
+            limits.check_limit("latents of a unit", latents, limits.MAX_LATENTS_PER_UNIT)
         # The count is a few products: nothing is allocated before it is known to be small.
         parameters = self.network.parameters(lengths, self.channels)
         limits.check_limit("weights of a unit", parameters, limits.MAX_PARAMETERS)
@@ -135,14 +147,11 @@ class Header:
         out.u8(SUBSAMPLINGS.index(self.subsampling) << 1 | int(colour.full_range))
         if self.kind == MediaKind.VIDEO:
             out.varint(self.rate.numerator).varint(self.rate.denominator).varint(self.frames)
-        out.u8(TABLE_SET).u8(NetworkFamily.RANK)
-        net = self.network
-        out.u8(list(PARTITIONS).index(net.partition))
-        out.u8(net.encoding << 4 | net.activation)
-        out.u8(net.fusion << 4 | net.rank_mode << 1 | int(net.gain))
-        out.u8(net.branch_layers << 4 | net.tail_layers)
-        out.varint(net.width).varint(net.features).varint(net.rank)
-        out.u8(net.bandwidth).varint(net.frequencies)
+        out.u8(TABLE_SET).u8(self.family)
+        if isinstance(self.network, CoreConfig):
+            _write_core(out, self.network)
+        else:
+            _write_rank(out, self.network)
         return out.done()
 
     @classmethod
@@ -176,12 +185,12 @@ class Header:
         if table_set != TABLE_SET:
             raise VersionError(f"header: table set {table_set}; this library knows {TABLE_SET}")
         family = read.u8("network family")
-        if family != NetworkFamily.RANK:
+        if family not in list(NetworkFamily):
             raise VersionError(
-                f"header: network family {family}; this library knows {int(NetworkFamily.RANK)} "
-                "(rank fusion): a later version of the codec wrote this file"
+                f"header: network family {family}; this library knows 0 (rank fusion) and 1 "
+                "(core fusion): a later version of the codec wrote this file"
             )
-        network = _network(read)
+        network = _read_core(read) if family == NetworkFamily.CORE else _read_rank(read)
         read.finish()
         try:
             return cls(
@@ -207,7 +216,45 @@ def _enum(kind: type[E], value: int, what: str) -> E:
         raise CorruptError(f"header: {what} {value} is not known") from error
 
 
-def _network(read: Reader) -> NetworkConfig:
+def _write_rank(out: Writer, net: NetworkConfig) -> None:
+    out.u8(list(PARTITIONS).index(net.partition))
+    out.u8(net.encoding << 4 | net.activation)
+    out.u8(net.fusion << 4 | net.rank_mode << 1 | int(net.gain))
+    out.u8(net.branch_layers << 4 | net.tail_layers)
+    out.varint(net.width).varint(net.features).varint(net.rank)
+    out.u8(net.bandwidth).varint(net.frequencies)
+
+
+def _write_core(out: Writer, net: CoreConfig) -> None:
+    out.u8(net.levels).u8(net.hidden).u8(net.residuals).u8(net.width)
+    out.u8(net.octaves << 1 | int(net.magnitudes)).u8(net.prior).u8(net.tile)
+
+
+def _read_core(read: Reader) -> CoreConfig:
+    levels, hidden = read.u8("levels"), read.u8("hidden units")
+    residuals, width = read.u8("residual layers"), read.u8("context width")
+    order, prior, tile = read.u8("octaves"), read.u8("prior"), read.u8("tile")
+    if prior:
+        raise VersionError(
+            f"header: context prior {prior}; this library knows 0 (none): a later version of "
+            "the codec wrote this file"
+        )
+    try:
+        return CoreConfig(
+            levels=levels,
+            hidden=hidden,
+            residuals=residuals,
+            width=width,
+            octaves=order >> 1,
+            magnitudes=bool(order & 1),
+            prior=prior,
+            tile=tile,
+        )
+    except InputError as error:
+        raise CorruptError(f"header: {error}") from error
+
+
+def _read_rank(read: Reader) -> NetworkConfig:
     partition = read.u8("partition")
     if partition >= len(PARTITIONS):
         raise CorruptError(f"header: partition code {partition} is not known")

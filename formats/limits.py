@@ -11,6 +11,8 @@ from formats.errors import LimitError
 __all__ = [
     "MAX_CHUNK_BYTES",
     "MAX_FRAMES",
+    "MAX_LATENTS_PER_BYTE",
+    "MAX_LATENTS_PER_UNIT",
     "MAX_MACS_PER_UNIT",
     "MAX_PARAMETERS",
     "MAX_PIXELS",
@@ -34,6 +36,12 @@ MAX_WEIGHTS_PER_BYTE = 4096
 """Weights of one unit per payload byte: near-certain symbols are almost free to *send*, not to
 decode, so the size of the payload must pay for the work it asks for."""
 MAX_MACS_PER_UNIT = 2**44
+MAX_LATENTS_PER_UNIT = 2**28
+MAX_LATENTS_PER_BYTE = 2**20
+"""Latents of one unit per payload byte. Certain latents cost nothing at all: a plain image is a
+few bytes whatever its size, so the bound is loose. It is there so that 20 bytes of payload cannot
+make a decoder allocate more than 80 MiB of grids (a latent takes 4 bytes); a plain image of 100
+megapixels needs 128 bytes, about what its weights take."""
 MAX_CHUNK_BYTES = 2**31
 
 

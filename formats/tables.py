@@ -1,8 +1,9 @@
-"""Frozen integer frequency tables for weight symbols.
+"""Frozen integer frequency tables for weight symbols and for latents.
 
-A table is a two-sided distribution over the integers -T..T, as integer frequencies, each at
-least 1, that sum to 2^24. It is computed with integers only, from the constants below, so it
-is the same on every machine for ever. Two families of 64 scales each (formats/SPEC.md, 5):
+A table is a distribution over the integers -T..T, as integer frequencies, each at least 1, that
+sum to 2^24. It is computed with integers only, from the constants below, so it is the same on
+every machine for ever. The tables of weights are two families of 64 scales each
+(formats/SPEC.md, 5):
 
     Laplace   v[k] = theta^|k|       ids 0..63      theta = exp(-1 / b)
     Gaussian  v[k] = theta^(k * k)   ids 64..127    theta = exp(-1 / b)
@@ -10,6 +11,9 @@ is the same on every machine for ever. Two families of 64 scales each (formats/S
 
 `THETA[s]` is floor(2^62 exp(-1/b)); powers are built by repeated multiplication with a 62-bit
 right shift.
+
+The tables of latents (formats/SPEC.md, 9.4) are Laplace distributions of 63 finer scales and of
+means 0, 1/8 .. 4/8, integrated over bins of width 1.
 """
 
 from __future__ import annotations
@@ -21,7 +25,20 @@ import numpy.typing as npt
 
 from formats.errors import CorruptError
 
-__all__ = ["GAUSSIAN", "LAPLACE", "TABLES", "TOTAL", "ZERO", "frequencies", "support"]
+__all__ = [
+    "GAUSSIAN",
+    "LAPLACE",
+    "LATENT_SCALES",
+    "LATENT_TABLES",
+    "OFFSETS",
+    "TABLES",
+    "TOTAL",
+    "ZERO",
+    "frequencies",
+    "latent_frequencies",
+    "latent_support",
+    "support",
+]
 
 TOTAL = 1 << 24
 SCALES = 64
@@ -97,3 +114,86 @@ def frequencies(table: int) -> npt.NDArray[np.int64]:
     table_frequencies = np.concatenate([right[:0:-1], right])
     table_frequencies.flags.writeable = False
     return table_frequencies
+
+
+LATENT_SCALES = 64
+"""Scale indices 0..63; under 0 nothing is coded, so it has no table."""
+OFFSETS = 5
+"""Means of a latent's table: 0..4 eighths."""
+LATENT_TABLES = LATENT_SCALES * OFFSETS
+"""A table's key is scale * OFFSETS + offset; the first OFFSETS keys are not used."""
+
+# fmt: off
+PHI = (
+    0x4925594224a2e76, 0x66eec388153dfe6, 0x8a95551dfc0e5cf, 0xb388fbb0b2ef0f2,
+    0xe0ec1f3db4f6c8b, 0x111ae62936bed1b2, 0x144a88abb3da49ba, 0x178b56362cef37c6,
+    0x1acc52f83c7353b2, 0x1dfeacb85a59b4c8, 0x21162d118e7c44eb, 0x24095bd2fd20566f,
+    0x26d165f8df2c13fc, 0x2969dd8b294f3b30, 0x2bd063db4b43cd42, 0x2e044bac58ac2105,
+    0x30063ccf92f34d5d, 0x31d7df3d590415d0, 0x337b90ec7123bbbb, 0x34f427a5793649b1,
+    0x3644beb706c551d5, 0x37708f9e0da9b0e9, 0x387ad449db04430f, 0x3966b17bf3902fa5,
+    0x3a3727c96033554a, 0x3aef09e1c61151d3, 0x3b90f6ec080eef55, 0x3c1f57f78e05479c,
+    0x3c9c5faf6d7dba09, 0x3d0a0ba6ad1c74e2, 0x3d6a26b964fe2d93, 0x3dbe4c1d3ee4b7e9,
+    0x3e07ead5116baf22, 0x3e48494f8fbe26e7, 0x3e808908f9b33694, 0x3eb1aa14118da677,
+    0x3edc8e780473f28d, 0x3f01fd57fddf4924, 0x3f22a5de4c062ac8, 0x3f3f21e8b5a1b22c,
+    0x3f57f8763eb9d5a8, 0x3f6d9fd85f989070, 0x3f807faad54449f2, 0x3f90f295e08ca2ef,
+    0x3f9f47df20a3435f, 0x3fabc4cd51770a19, 0x3fb6a5e32774b24f, 0x3fc01ff557ff778e,
+    0x3fc8611fa24251c1, 0x3fcf919c666af46e, 0x3fd5d4820f4e76e9, 0x3fdb486947a0fb0c,
+    0x3fe007feaad55111, 0x3fe42a825c0b5cae, 0x3fe7c437ac2a2335, 0x3feae6c6bbe46a2e,
+    0x3feda191cf288a54, 0x3ff001ffd557ffdd, 0x3ff213bd7c6d8cdb, 0x3ff3e0f5fcad97c2,
+    0x3ff57284a649f822, 0x3ff6d0201a2fff81, 0x3ff8007ffaaad554, 0x3ff9097dc744664a,
+)
+# fmt: on
+"""floor(2^62 exp(-1 / (8 b))), b = 2^((s - 22) / 5), for s = 0..63."""
+
+
+def latent_support(scale: int) -> int:
+    """T of the tables of a latent scale: between 16 b and 32 b, at least 255, at most 8192.
+
+    Raises:
+        CorruptError: no such scale.
+    """
+    if not 1 <= scale < LATENT_SCALES:
+        raise CorruptError(f"latent scale: expected 1..{LATENT_SCALES - 1}, got {scale}")
+    return max(255, 16 << max((scale - 18) // 5, 0))
+
+
+@lru_cache(maxsize=LATENT_SCALES)
+def _powers(scale: int) -> tuple[list[int], list[int]]:
+    """exp(-n / (8 b)) for n = 0..8, and for n = 0, 8, 16 .. 8 T or up to the first 0."""
+    small = [1 << SHIFT]
+    for _ in range(8):
+        small.append(small[-1] * PHI[scale] >> SHIFT)
+    large, theta = [1 << SHIFT], small[8]
+    for _ in range(latent_support(scale)):
+        large.append(large[-1] * theta >> SHIFT)
+        if not large[-1]:
+            break
+    return small, large
+
+
+@lru_cache(maxsize=LATENT_TABLES)
+def latent_frequencies(key: int) -> npt.NDArray[np.int64]:
+    """Frequencies of the residuals -T..T of a latent: (2 T + 1,) int64, each >= 1, sum 2^24.
+
+    With t(n) = exp(-n / (8 b)) and the mean f / 8, the mass of r > 0 is half of
+    t(8 r - f - 4) - t(8 r - f + 4), that of -r half of t(8 r + f - 4) - t(8 r + f + 4); 0 takes
+    what is left.
+
+    Args:
+        key: scale * OFFSETS + f, scale 1..63, f 0..4.
+
+    Raises:
+        CorruptError: no such table.
+    """
+    scale, offset = divmod(key, OFFSETS)
+    reach = latent_support(scale)
+    small, large = _powers(scale)
+    size = 2 * reach + 1
+    result = np.ones(size, dtype=np.int64)
+    for side, shift in ((result[reach + 1 :], 4 - offset), (result[reach - 1 :: -1], 4 + offset)):
+        tail = np.array([p * small[shift] >> SHIFT for p in large], dtype=np.int64)
+        mass = tail[:-1] - tail[1:]  # twice the mass, below 2^62
+        side[: len(mass)] += (mass >> 23) * (TOTAL - size) >> 40
+    result[reach] += TOTAL - int(result.sum())
+    result.flags.writeable = False
+    return result

@@ -20,7 +20,16 @@ from formats.errors import CorruptError, InputError
 from formats.network import TensorSpec
 from formats.tables import TABLES, ZERO
 
-__all__ = ["MAX_STEP", "MIN_STEP", "CodedTensor", "pack_unit", "unpack_unit"]
+__all__ = [
+    "MAX_STEP",
+    "MIN_STEP",
+    "CodedTensor",
+    "pack_tensors",
+    "pack_unit",
+    "read_entries",
+    "unpack_tensors",
+    "unpack_unit",
+]
 
 MIN_STEP, MAX_STEP = -24, 8
 
@@ -45,17 +54,8 @@ class CodedTensor:
 
 def pack_unit(number: int, tensors: Sequence[CodedTensor]) -> bytes:
     """Payload of unit `number`; the table of each tensor is the cheapest one."""
-    out = Writer().varint(number)
-    groups = []
-    for tensor in tensors:
-        if not MIN_STEP <= tensor.step <= MAX_STEP:
-            raise InputError(f"step: expected {MIN_STEP}..{MAX_STEP}, got {tensor.step}")
-        table, _ = best_table(tensor.symbols)
-        out.u8(table)
-        if table != ZERO:
-            out.u8(tensor.step - MIN_STEP)
-        groups.append((tensor.symbols.reshape(-1).astype(np.int32), table))
-    return out.raw(encode_symbols(groups)).done()
+    entries, stream = pack_tensors(tensors)
+    return Writer().varint(number).raw(entries).raw(stream).done()
 
 
 def unpack_unit(
@@ -74,14 +74,48 @@ def unpack_unit(
     """
     where = f"unit {number}"
     read = Reader(payload, where, base)
+    entries = read_entries(read, number, specs)
+    return unpack_tensors(read.rest(), specs, entries, where)
+
+
+def pack_tensors(tensors: Sequence[CodedTensor]) -> tuple[bytes, bytes]:
+    """The table and step of each tensor, and the stream of their symbols.
+
+    Raises:
+        InputError: a step outside 2^-24..2^8.
+        CorruptError: a symbol that no table codes.
+    """
+    out = Writer()
+    groups = []
+    for tensor in tensors:
+        if not MIN_STEP <= tensor.step <= MAX_STEP:
+            raise InputError(f"step: expected {MIN_STEP}..{MAX_STEP}, got {tensor.step}")
+        table, _ = best_table(tensor.symbols)
+        out.u8(table)
+        if table != ZERO:
+            out.u8(tensor.step - MIN_STEP)
+        groups.append((tensor.symbols.reshape(-1).astype(np.int32), table))
+    return out.done(), encode_symbols(groups)
+
+
+def read_entries(read: Reader, number: int, specs: Sequence[TensorSpec]) -> list[tuple[int, int]]:
+    """The front of a unit: its number, then (table, step) of each tensor.
+
+    Args:
+        read: at the first byte of the payload.
+        number, specs: as for `unpack_unit`.
+
+    Raises:
+        CorruptError, TruncatedError, LimitError: see formats/errors.py.
+    """
+    where, base, size = f"unit {number}", read.offset, read.remaining
     found = read.varint("unit number")
     if found != number:
         raise CorruptError(f"{where} at byte {base}: expected its number, got {found}")
-    total = sum(spec.size for spec in specs)
     limits.check_limit(
-        f"weights of {where} ({len(payload)} bytes)",
-        total,
-        limits.MAX_WEIGHTS_PER_BYTE * len(payload),
+        f"weights of {where} ({size} bytes)",
+        sum(spec.size for spec in specs),
+        limits.MAX_WEIGHTS_PER_BYTE * size,
     )
     entries = []
     for spec in specs:
@@ -94,8 +128,18 @@ def unpack_unit(
             if step > MAX_STEP:
                 raise CorruptError(f"{where}: {spec.name} has the step 2^{step}, at most 2^8")
         entries.append((table, step))
+    return entries
+
+
+def unpack_tensors(
+    stream: bytes, specs: Sequence[TensorSpec], entries: Sequence[tuple[int, int]], where: str
+) -> list[CodedTensor]:
+    """Inverse of `pack_tensors`.
+
+    Raises:
+        CorruptError: the stream is invalid or longer than its symbols need.
+    """
     groups = [(spec.size, table) for spec, (table, _) in zip(specs, entries, strict=True)]
-    stream = read.rest()
     decoded = decode_symbols(stream, groups, where)
     # The decoder cannot see one word too many; encoding again can.
     needed = len(encode_symbols([(s, t) for s, (_, t) in zip(decoded, groups, strict=True)]))

@@ -8,7 +8,9 @@ from typing import Any
 from codec.cli.common import dump_json, read_input
 from formats.container import METADATA, Container
 from formats.entropy import best_table, table_bits
+from formats.errors import VersionError
 from formats.header import MediaKind
+from formats.network import NetworkConfig
 from formats.tables import GAUSSIAN, ZERO
 
 __all__ = ["add_parser"]
@@ -50,6 +52,8 @@ def describe(container: Container) -> dict[str, Any]:
             if GAUSSIAN <= table < ZERO:
                 entry["family"] = "gaussian"
     network = header.network
+    if not isinstance(network, NetworkConfig):
+        raise VersionError("the file uses core fusion; this command describes rank fusion only")
     pixels = header.width * header.height * header.frames
     return {
         "bytes": container.size,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from formats.container import write_container
+from formats.core import CoreConfig
 from formats.header import Header, MediaKind
 from formats.network import Encoding, NetworkConfig
 from formats.weights import CodedTensor, pack_unit
@@ -63,3 +65,27 @@ def video_file(metadata: dict[str, bytes] | None = None) -> bytes:
     frames = [3, 3, 1]
     units = [random_unit(header, n, f) for n, f in enumerate(frames)]
     return write_container(header, units, frames, metadata)
+
+
+def core_tensors(config: CoreConfig, channels: int, seed: int = 0) -> list[CodedTensor]:
+    """Weights whose context network predicts all sorts of means and scales."""
+    rng = np.random.default_rng(seed)
+    spread = {"context.hidden": 10, "context.out": 10}
+    return [
+        CodedTensor(
+            np.rint(rng.laplace(0, spread.get(spec.name, 6), spec.shape)).astype(np.int32),
+            -6 if spec.name.startswith("context") else -8,
+        )
+        for spec in config.tensors({}, channels)
+    ]
+
+
+def core_grids(
+    config: CoreConfig, height: int, width: int, spread: float = 3.0, seed: int = 0
+) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
+    """Random latents."""
+    rng = np.random.default_rng(seed)
+    return [
+        np.rint(rng.laplace(0, spread, shape)).astype(np.int32)
+        for shape in config.level_shapes(height, width)
+    ]

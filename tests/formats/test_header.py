@@ -114,7 +114,7 @@ def test_every_single_byte_change_is_refused_or_a_valid_header() -> None:
         (4, 17, LimitError, "bit depth"),
         (8, 0xFE, CorruptError, "subsampling"),
         (9, 9, VersionError, "table set 9"),
-        (10, 1, VersionError, "network family 1"),
+        (10, 2, VersionError, "network family 2"),
         (11, 99, CorruptError, "partition code 99"),
         (11, 2, CorruptError, "partition"),
         (12, 0xF0, CorruptError, "encoding 15"),

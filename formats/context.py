@@ -1,0 +1,208 @@
+"""The integer context network: the mean and the scale of every latent from its neighbours.
+
+Its definition (formats/SPEC.md, section 9.3) is integer arithmetic, so that encoder and decoder
+agree to the last bit on any machine. Here it runs in float32 matrix products, which are exact:
+`ContextNetwork` refuses weights with which any sum of products, in any order, could pass 2^24,
+the last integer up to which float32 holds all of them; the powers of two that the rows are scaled
+by change exponents only. A rounding constant may carry a sum past 2^24, but only where the result
+is clamped far below. No BLAS mode of less than float32 precision may be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from formats.core import NEIGHBOURS, CoreConfig
+from formats.errors import CorruptError
+from formats.lattice import BASE, LIMIT, Pass
+from formats.weights import MAX_STEP, CodedTensor
+
+__all__ = ["CONTEXT_BITS", "ContextNetwork", "Scratch"]
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+CONTEXT_BITS = {
+    "context.first": 6,
+    "context.parent": 6,
+    "context.bias": 12,
+    "context.hidden": 6,
+    "context.hidden_bias": 12,
+    "context.out": 6,
+    "context.level": 12,
+}
+"""Fractional bits of the fixed-point weights: the smallest step is 2^-bits."""
+TOP = 4095
+"""Largest activation, 6 fractional bits."""
+EXACT = 1 << 24
+"""float32 holds every integer up to here."""
+MEAN_LIMIT = 16376
+"""Largest mean in 1/8 symbol: 2047 symbols."""
+MIDDLE, TOP_SCALE = 44, 63
+"""Scale index that the network's output 0 means, and the largest one."""
+_CHUNK = 32768
+"""Values of one layer's output at a time: the second-level cache holds all of a chunk."""
+
+
+def _fixed(name: str, tensor: CodedTensor) -> Integers:
+    bits = CONTEXT_BITS[name]
+    if not -bits <= tensor.step <= MAX_STEP:
+        raise CorruptError(
+            f"{name}: expected a step in 2^-{bits}..2^{MAX_STEP}, got 2^{tensor.step}"
+        )
+    fixed: Integers = tensor.symbols.astype(np.int64) << (tensor.step + bits)
+    return fixed
+
+
+def _require_exact(name: str, bound: Integers) -> None:
+    worst = int(bound.max())
+    if worst >= EXACT:
+        row = int(np.unravel_index(int(bound.argmax()), bound.shape)[0])
+        raise CorruptError(
+            f"{name}: sums of row {row} can reach {worst}, expected below 2^24 = {EXACT}"
+        )
+
+
+class Scratch:
+    """Buffers that are used again from pass to pass; not to be shared by threads."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Floats] = {}
+
+    def take(self, name: str, rows: int, cols: int) -> Floats:
+        """A (rows, cols) float32 array with unspecified content, valid until the next call."""
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < rows * cols:
+            buffer = self._buffers[name] = np.empty(rows * cols, np.float32)
+        return buffer[: rows * cols].reshape(rows, cols)
+
+
+class ContextNetwork:
+    """The context network of one unit.
+
+    Args:
+        config: its shape.
+        tensors: coded tensors by name; those whose name starts with "context." are used.
+
+    Attributes:
+        config: as given.
+
+    Raises:
+        CorruptError: a step outside the fixed-point range, or weights so large that float32
+            sums would not be exact.
+    """
+
+    def __init__(self, config: CoreConfig, tensors: Mapping[str, CodedTensor]) -> None:
+        self.config = config
+        fixed = {name: _fixed(name, tensors[name]) for name in CONTEXT_BITS if name in tensors}
+        first, bias = fixed["context.first"], fixed["context.bias"]
+        hidden, hidden_bias = fixed["context.hidden"], fixed["context.hidden_bias"]
+        out, level = fixed["context.out"], fixed["context.level"]
+        # A network of one level has no parents.
+        parent = fixed.get("context.parent", np.zeros((config.width, 0), np.int64))
+        ends = np.cumsum([n * (1 + config.magnitudes) for n in NEIGHBOURS])
+        kinds = [*np.split(first, ends[:-1], axis=1), first[:, :0]]
+        for kind in kinds:
+            _require_exact(
+                "context.first, context.parent and context.bias",
+                64 * LIMIT * (np.abs(kind).sum(1) + np.abs(parent).sum(1)) + np.abs(bias).max(1),
+            )
+        _require_exact(
+            "context.hidden and context.hidden_bias",
+            TOP * (np.abs(hidden).sum(1) + 64) + np.abs(hidden_bias),
+        )
+        _require_exact(
+            "context.out and context.level",
+            TOP * np.abs(out).sum(1) + np.abs(level).max(1),
+        )
+        # (64 S + B + 32) >> 6 = S + ((B + 32) >> 6): the first layer needs no rounding.
+        self._bias = ((bias + 32) >> 6).astype(np.float32)
+        self._kinds = [kind.astype(np.float32) for kind in kinds]
+        self._parent = parent.astype(np.float32)
+        # A column for the constant, then the matrix with the residual connection; in units of 1.
+        residual = hidden + 64 * np.eye(config.width, dtype=np.int64)
+        self._hidden = np.ldexp(
+            np.concatenate([hidden_bias[:, None] + 32, residual], 1).astype(np.float32), -6
+        )
+        self._out = np.ldexp(out.astype(np.float32), -9)
+        self._level = np.ldexp((level + 256).astype(np.float32), -9)
+
+    def _first(self, step: Pass) -> Floats:
+        """Weights of a pass: (w, inputs), columns constant, neighbours, parent."""
+        last = self._bias.shape[1] - 1
+        column = last if step.kind == BASE else 3 * step.octave + step.kind
+        parts = [self._bias[:, column : column + 1], self._kinds[step.kind]]
+        if step.parent is not None:
+            parts.append(self._parent)
+        return np.concatenate(parts, axis=1)
+
+    def predict(
+        self, step: Pass, level: int, scratch: Scratch | None = None
+    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
+        """Predict the latents of one pass.
+
+        Args:
+            step: the positions and what they see.
+            level: the grid's level.
+            scratch: buffers to use again.
+
+        Returns:
+            In raster order of the positions, both (n,): the mean in 1/8 symbol, -16376..16376,
+            and the scale index, 0..63.
+        """
+        scratch = scratch or Scratch()
+        rows, cols = step.shape
+        width = self.config.width
+        weights = self._first(step)
+        output = scratch.take("output", 2, rows * cols)
+        for row, col in _blocks(rows, cols, max(1, _CHUNK // width)):
+            shape = row.stop - row.start, col.stop - col.start
+            size = shape[0] * shape[1]
+            inputs = scratch.take("inputs", weights.shape[1], size)
+            self._gather(step, row, col, inputs.reshape(-1, *shape))
+            first = scratch.take("first", 1 + width, size)
+            first[0] = 1
+            np.matmul(weights, inputs, out=first[1:])
+            np.clip(first[1:], 0, TOP, out=first[1:])
+            second = scratch.take("second", width, size)
+            np.matmul(self._hidden, first, out=second)
+            np.floor(second, out=second)
+            np.clip(second, 0, TOP, out=second)
+            start = row.start * cols + col.start
+            np.matmul(self._out, second, out=output[:, start : start + size])
+        output += self._level[:, level : level + 1]
+        np.floor(output, out=output)
+        mean = np.clip(output[0], -MEAN_LIMIT, MEAN_LIMIT).astype(np.int16)
+        scale = np.clip(output[1], -MIDDLE, TOP_SCALE - MIDDLE)
+        return mean, (scale + MIDDLE).astype(np.uint8)
+
+    def _gather(self, step: Pass, row: slice, col: slice, inputs: npt.NDArray[Any]) -> None:
+        """Fill (inputs, rows, cols): the constant 1, the neighbours, the parent's window."""
+        inputs[0] = 1
+        end = 1
+        for view in step.windows:
+            start, end = end, end + view.shape[0] * view.shape[1]
+            target = inputs[start:end].reshape(*view.shape[:2], *inputs.shape[1:])
+            target[...] = view[:, :, row, col]
+        if self.config.magnitudes and end > 1:
+            start, end = end, 2 * end - 1
+            np.abs(inputs[1:start], out=inputs[start:end])
+        if step.parent is not None:
+            target = inputs[end:].reshape(3, 3, *inputs.shape[1:])
+            target[...] = step.parent[:, :, row, col]
+
+
+def _blocks(rows: int, cols: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Parts of at most `size` positions that are contiguous in raster order."""
+    count = size // cols
+    if count:
+        for top in range(0, rows, count):
+            yield slice(top, min(top + count, rows)), slice(0, cols)
+    else:
+        for top in range(rows):
+            for left in range(0, cols, size):
+                yield slice(top, top + 1), slice(left, min(left + size, cols))

@@ -1,0 +1,206 @@
+"""A unit of core fusion: weights, then the latents of every tile as a stream of its own.
+
+Payload: unit number, one (table id, step exponent) pair per tensor, the length of the weights'
+stream, that stream, the length of every tile's stream, those streams (formats/SPEC.md, 9.5). A
+tile can be decoded without the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from formats import limits
+from formats.context import ContextNetwork
+from formats.core import CoreConfig, Segment
+from formats.cursor import Reader, Writer
+from formats.errors import InputError
+from formats.header import Header
+from formats.latents import decode_segment, encode_segment
+from formats.weights import CodedTensor, pack_tensors, read_entries, unpack_tensors
+
+__all__ = ["CoreUnit", "pack_core_unit", "unpack_core_unit"]
+
+Grid = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class CoreUnit:
+    """One unit of core fusion, its latents still coded.
+
+    Attributes:
+        number: 0, 1, 2 ... in the file.
+        tensors: all weight tensors in coding order.
+        network: the context network they hold.
+        height, width: pixels of the image.
+        segments: its tiles in raster order.
+        streams: their range-coded latents.
+        name: the file's path, if it has one; errors start with it.
+    """
+
+    number: int
+    tensors: list[CodedTensor]
+    network: ContextNetwork
+    height: int
+    width: int
+    segments: list[Segment]
+    streams: list[bytes]
+    name: str = ""
+
+    def segment(self, index: int) -> list[Grid]:
+        """Decode the latents of one tile: (h, w) int32 grids, level 0 first.
+
+        Raises:
+            CorruptError: its stream is not one that an encoder writes.
+            InputError: there is no such tile.
+        """
+        if not 0 <= index < len(self.segments):
+            raise InputError(f"tile: expected 0..{len(self.segments) - 1}, got {index}")
+        where = f"unit {self.number}, tile {index}"
+        box = self.segments[index]
+        shapes = self.network.config.level_shapes(box.height, box.width)
+        return decode_segment(
+            self.network,
+            shapes,
+            self.streams[index],
+            f"{self.name}: {where}" if self.name else where,
+        )
+
+    def grids(self) -> list[Grid]:
+        """Decode all latents: (h, w) int32 grids of the whole image, level 0 first.
+
+        Raises:
+            CorruptError: a stream is not one that an encoder writes.
+        """
+        if len(self.segments) == 1:
+            return self.segment(0)
+        shapes = self.network.config.level_shapes(self.height, self.width)
+        whole = [np.zeros(shape, np.int32) for shape in shapes]
+        for index, box in enumerate(self.segments):
+            for level, grid in enumerate(self.segment(index)):
+                whole[level][box.crop(level)] = grid
+        return whole
+
+    def verify(self) -> None:
+        """Decode every tile, one at a time, and keep none.
+
+        Raises:
+            CorruptError: the first fault.
+        """
+        for index in range(len(self.segments)):
+            self.segment(index)
+
+
+def _named(config: CoreConfig, tensors: Sequence[CodedTensor]) -> dict[str, CodedTensor]:
+    """Tensors by name, shapes checked."""
+    names = [spec.name for spec in config.tensors({}, 1)]
+    if len(names) != len(tensors):
+        raise InputError(f"unit: expected {len(names)} tensors, got {len(tensors)}")
+    by_name = dict(zip(names, tensors, strict=True))
+    for spec in config.tensors({}, by_name["output.bias"].symbols.size):
+        shape = by_name[spec.name].symbols.shape
+        if shape != spec.shape:
+            raise InputError(f"unit: {spec.name} has the shape {spec.shape}, got {shape}")
+    return by_name
+
+
+def pack_core_unit(
+    number: int,
+    config: CoreConfig,
+    tensors: Sequence[CodedTensor],
+    grids: Sequence[npt.NDArray[np.integer[Any]]],
+    height: int,
+    width: int,
+) -> tuple[bytes, list[Grid]]:
+    """Payload of unit `number` of core fusion.
+
+    Args:
+        number: its number in the file.
+        config: the network.
+        tensors: all weight tensors in coding order (`CoreConfig.tensors`).
+        grids: integer latents of the whole image, `config.level_shapes(height, width)`.
+        height, width: pixels of the image.
+
+    Returns:
+        The payload, and the grids as a decoder will see them (`encode_segment`).
+
+    Raises:
+        InputError: tensors or grids that do not fit the configuration.
+        CorruptError: weights that the format cannot hold, or that its context network forbids.
+        LimitError: more latents than a payload of this size may hold: use tiles, each takes a
+            byte.
+    """
+    by_name = _named(config, tensors)
+    shapes = config.level_shapes(height, width)
+    if [grid.shape for grid in grids] != shapes:
+        raise InputError(f"unit: expected grids {shapes}, got {[g.shape for g in grids]}")
+    entries, stream = pack_tensors(tensors)
+    network = ContextNetwork(config, by_name)
+    seen = [np.zeros(shape, np.int32) for shape in shapes]
+    streams = []
+    for box in config.segments(height, width):
+        crops = [box.crop(level) for level in range(config.levels)]
+        data, own = encode_segment(network, [g[c] for g, c in zip(grids, crops, strict=True)])
+        streams.append(data)
+        for target, crop, part in zip(seen, crops, own, strict=True):
+            target[crop] = part
+    out = Writer().varint(number).raw(entries).varint(len(stream)).raw(stream)
+    for data in streams:
+        out.varint(len(data))
+    payload = out.raw(b"".join(streams)).done()
+    _check_latents(number, config, height, width, len(payload))
+    return payload, seen
+
+
+def unpack_core_unit(
+    payload: bytes | memoryview, number: int, header: Header, base: int = 0
+) -> CoreUnit:
+    """Inverse of `pack_core_unit`; the latents stay coded until they are asked for.
+
+    Args:
+        payload: the chunk's payload.
+        number: the unit number expected here.
+        header: the file's header; its network is a `CoreConfig`.
+        base: offset of the payload in the file, for messages.
+
+    Raises:
+        CorruptError, TruncatedError, LimitError: see formats/errors.py.
+        InputError: the header describes another fusion.
+    """
+    config = header.network
+    if not isinstance(config, CoreConfig):
+        raise InputError(f"unit {number}: expected a file of core fusion, got rank fusion")
+    specs = header.tensors(1)
+    where = f"unit {number}"
+    _check_latents(number, config, header.height, header.width, len(payload))
+    read = Reader(payload, where, base)
+    entries = read_entries(read, number, specs)
+    stream = read.take(read.varint("length of the weights"), "weights")
+    tensors = unpack_tensors(stream, specs, entries, f"{where}, weights")
+    # Every tile has a length of at least one byte: too many of them end as a TruncatedError.
+    count = config.segment_count(header.height, header.width)
+    sizes = [read.varint(f"length of tile {index}") for index in range(count)]
+    streams = [read.take(size, f"tile {index}") for index, size in enumerate(sizes)]
+    read.finish()
+    names = [spec.name for spec in specs]
+    return CoreUnit(
+        number,
+        tensors,
+        ContextNetwork(config, dict(zip(names, tensors, strict=True))),
+        header.height,
+        header.width,
+        config.segments(header.height, header.width),
+        streams,
+    )
+
+
+def _check_latents(number: int, config: CoreConfig, height: int, width: int, size: int) -> None:
+    limits.check_limit(
+        f"latents of unit {number} ({size} bytes)",
+        config.latents(height, width),
+        limits.MAX_LATENTS_PER_BYTE * size,
+    )
