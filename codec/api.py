@@ -19,6 +19,7 @@ from codec.reconstruct import Crop
 from codec.records import Encoded, EncodeProgress, Media
 from codec.signal import Samples, check_samples
 from formats.colour import BT709, SRGB
+from formats.core import CoreConfig
 from formats.errors import InputError, MediaError
 from formats.network import NetworkConfig
 
@@ -36,10 +37,11 @@ def encode(
     effort: int = DEFAULT_EFFORT,
     steps: int | None = None,
     seed: int = 0,
+    fusion: str | None = None,
     split: str | None = None,
     gop: int = DEFAULT_GOP,
     device: str = "auto",
-    network: NetworkConfig | None = None,
+    network: NetworkConfig | CoreConfig | None = None,
     bit_depth: int | None = None,
     rate: Fraction | float = Fraction(25),
     progress: Callable[[EncodeProgress], None] | None = None,
@@ -60,8 +62,10 @@ def encode(
         effort: 1..9, optimiser steps; time is proportional to them.
         steps: overrides the steps of `effort`.
         seed: the result is a function of source, options, seed and device.
-        split: axis partition: "x+y" or "xy" for an image; "x+y+t", "xy+t", "x+yt", "xt+y" or
-            "xyt" for a video.
+        fusion: "core" (latent grids, the default for images) or "rank" (networks without
+            latents; videos).
+        split: axis partition of rank fusion, which it implies: "x+y" or "xy" for an image;
+            "x+y+t", "xy+t", "x+yt", "xt+y" or "xyt" for a video.
         gop: frames per unit of a video: random access, memory and fitting granularity.
         device: "auto", "cpu", "cuda" or "cuda:N".
         network: an explicit architecture instead of one sized for the target.
@@ -87,6 +91,7 @@ def encode(
         effort=effort,
         steps=steps,
         seed=seed,
+        fusion=fusion,
         split=split,
         gop=gop,
         device=device,

@@ -10,22 +10,27 @@ from typing import Any
 
 import torch
 
-from codec.fit.loop import FitConfig, Fitter
+from codec.fit.core_loop import CoreFitConfig
+from codec.fit.core_search import CoreResult, CoreRound
+from codec.fit.loop import FitConfig
 from codec.fit.search import Round, RoundResult
 from codec.fit.state import load_state, save_state
+from formats.core import CoreConfig
 from formats.errors import ResumeError
 from formats.network import Activation, Encoding, Fusion, NetworkConfig, RankMode
 from formats.weights import CodedTensor
 
 __all__ = [
     "Checkpoint",
+    "core_result_from_values",
+    "core_result_to_values",
     "network_from_values",
     "network_to_values",
     "result_from_values",
     "result_to_values",
 ]
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of what a state holds; goes up with every change of it, of presets or of the fit."""
 SAVE_SECONDS = 20.0
 """Seconds between two states on the disk: what a crash can lose."""
@@ -62,7 +67,7 @@ class Checkpoint:
         """Whether it is time to save."""
         return self.path is not None and time.monotonic() - self._saved > SAVE_SECONDS
 
-    def save(self, fitter: Fitter | None) -> None:
+    def save(self, fitter: Any) -> None:
         """Write the state, with the fit that is under way."""
         if self.path is None:
             return
@@ -77,14 +82,17 @@ class Checkpoint:
         self._saved = time.monotonic()
 
 
-def network_to_values(network: NetworkConfig) -> dict[str, Any]:
+def network_to_values(network: NetworkConfig | CoreConfig) -> dict[str, Any]:
     """Plain values of an architecture."""
-    return {k: int(v) if not isinstance(v, str) else v for k, v in asdict(network).items()}
+    values = {k: int(v) if not isinstance(v, str) else v for k, v in asdict(network).items()}
+    return {"family": "core" if isinstance(network, CoreConfig) else "rank", **values}
 
 
-def network_from_values(values: Mapping[str, Any]) -> NetworkConfig:
+def network_from_values(values: Mapping[str, Any]) -> NetworkConfig | CoreConfig:
     """Inverse of `network_to_values`."""
     typed = dict(values)
+    if typed.pop("family") == "core":
+        return CoreConfig(**typed | {"magnitudes": bool(typed["magnitudes"])})
     kinds = {
         "encoding": Encoding,
         "activation": Activation,
@@ -113,8 +121,38 @@ def result_to_values(result: RoundResult) -> dict[str, Any]:
 
 def result_from_values(stored: Mapping[str, Any]) -> RoundResult:
     """Inverse of `result_to_values`."""
-    plan = Round(
-        network_from_values(stored["network"]), FitConfig(**stored["fit"]), stored["start"]
-    )
+    network = network_from_values(stored["network"])
+    assert isinstance(network, NetworkConfig)
+    plan = Round(network, FitConfig(**stored["fit"]), stored["start"])
     coded = [CodedTensor(symbols, step) for symbols, step in stored["coded"]]
     return RoundResult(plan, coded, stored["weights"], stored["bits"], stored["mse"], stored["lam"])
+
+
+def core_result_to_values(result: CoreResult) -> dict[str, Any]:
+    """Plain values and tensors of a finished round of core fusion."""
+    return {
+        "fit": asdict(result.plan.fit),
+        "start": result.plan.start,
+        "coded": [[t.symbols, t.step] for t in result.coded],
+        "grids": list(result.grids),
+        "weights": dict(result.weights),
+        "latents": result.latents,
+        "payload": result.payload,
+        "mse": result.mse,
+    }
+
+
+def core_result_from_values(stored: Mapping[str, Any]) -> CoreResult:
+    """Inverse of `core_result_to_values`."""
+    fit = dict(stored["fit"])
+    for name in ("temperature", "noise"):
+        fit[name] = tuple(fit[name])
+    return CoreResult(
+        CoreRound(CoreFitConfig(**fit), stored["start"]),
+        [CodedTensor(symbols, step) for symbols, step in stored["coded"]],
+        list(stored["grids"]),
+        stored["weights"],
+        stored["latents"],
+        stored["payload"],
+        stored["mse"],
+    )

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from codec.bitstream import network_of_unit
+from codec.bitstream import reconstructor_of_unit
+from codec.core_reconstruct import CoreReconstructor
 from codec.device import pick_device
 from codec.reconstruct import Crop, Reconstructor
 from codec.signal import Samples
@@ -38,7 +39,7 @@ class _Content:
     def __init__(self, container: Container, device: torch.device) -> None:
         self._container = container
         self._device = device
-        self._cached: tuple[int, Reconstructor] | None = None
+        self._cached: tuple[int, Reconstructor | CoreReconstructor] | None = None
         self._closed = False
 
     @property
@@ -75,12 +76,12 @@ class _Content:
     def _dtype(self) -> type[np.uint8] | type[np.uint16]:
         return np.uint8 if self.bit_depth == 8 else np.uint16
 
-    def _unit(self, number: int) -> Reconstructor:
+    def _unit(self, number: int) -> Reconstructor | CoreReconstructor:
         if self._closed:
             raise InputError("the file is closed: decode inside the `with` block")
         if self._cached is None or self._cached[0] != number:
-            net = network_of_unit(self._container, number, self._device)
-            self._cached = (number, Reconstructor(net, self.bit_depth))
+            found = reconstructor_of_unit(self._container, number, self._device)
+            self._cached = (number, found)
         return self._cached[1]
 
     def close(self) -> None:

@@ -13,13 +13,16 @@ import numpy as np
 import torch
 
 from codec.checkpoint import Checkpoint
+from codec.core_work import CoreWork
 from codec.device import pick_device
 from codec.fit.budget import network_bits
 from codec.options import EncodeOptions
+from codec.rank_work import RankWork
 from codec.records import Encoded, EncodeProgress, Media, Survey
 from codec.signal import to_signal
 from codec.work import Work
 from formats.errors import InputError
+from formats.network import NetworkConfig
 
 __all__ = ["encode_media"]
 
@@ -67,15 +70,19 @@ def encode_media(
     """
     started = time.perf_counter()
     device = pick_device(options.device)
-    partition = options.partition(media.video)
+    fusion = options.fusion_of(media.video)
+    partition = options.partition(media.video) if fusion == "rank" else None
     network = options.network
-    if network is not None and network.partition != partition:
+    if isinstance(network, NetworkConfig) and network.partition != partition:
         raise InputError(f"split: {partition} was asked for, the network has {network.partition}")
     # Only the units of a video share a network, and only a lambda leaves its size open.
     survey = _survey(media, options.fixed_lambda if media.video else None, device)
     key = _key(media, options, survey)
     checkpoint = Checkpoint(state_path, key, device, resume)
-    work = Work(media, options, survey, partition, device, checkpoint, progress)
+    parts = (media, options, survey, device, checkpoint, progress)
+    work: Work = CoreWork(*parts)
+    if partition is not None:
+        work = RankWork(*parts, partition=partition)
     return work.run(started)
 
 

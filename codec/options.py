@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from formats.core import CoreConfig
 from formats.errors import InputError
 from formats.network import PARTITIONS, NetworkConfig
 
-__all__ = ["DEFAULT_EFFORT", "EFFORT_STEPS", "EncodeOptions", "lambda_of_quality"]
+__all__ = ["DEFAULT_EFFORT", "EFFORT_STEPS", "FUSIONS", "EncodeOptions", "lambda_of_quality"]
 
 EFFORT_STEPS = {
     1: 300,
@@ -22,6 +23,8 @@ EFFORT_STEPS = {
     9: 100_000,
 }
 """Optimiser steps of one unit (an image, a GOP) at each effort."""
+FUSIONS = ("core", "rank")
+"""Latent grids with an entropy model (images), and networks without latents (the paper)."""
 DEFAULT_EFFORT = 4
 DEFAULT_QUALITY = 50.0
 DEFAULT_GOP = 16
@@ -48,10 +51,11 @@ class EncodeOptions:
     effort: int = DEFAULT_EFFORT
     steps: int | None = None
     seed: int = 0
+    fusion: str | None = None
     split: str | None = None
     gop: int = DEFAULT_GOP
     device: str = "auto"
-    network: NetworkConfig | None = None
+    network: NetworkConfig | CoreConfig | None = None
 
     def __post_init__(self) -> None:
         """Check every range."""
@@ -82,6 +86,13 @@ class EncodeOptions:
                 raise InputError(f"{name}: expected an integer, got {number!r}")
             if not low <= number <= high:
                 raise InputError(f"{name}: expected {low}..{high}, got {number}")
+        if self.fusion not in (None, *FUSIONS):
+            raise InputError(f"fusion: expected one of {', '.join(FUSIONS)}, got {self.fusion!r}")
+        if self.fusion == "core" and self.split is not None:
+            raise InputError("split: core fusion has none; it belongs to --fusion rank")
+        asked = "core" if isinstance(self.network, CoreConfig) else "rank"
+        if self.network is not None and self.fusion not in (None, asked):
+            raise InputError(f"fusion: {self.fusion} was asked for, the network is for {asked}")
         if self.split is not None and self.split not in PARTITIONS:
             raise InputError(f"split: expected one of {', '.join(PARTITIONS)}, got {self.split!r}")
 
@@ -99,6 +110,20 @@ class EncodeOptions:
             quality = DEFAULT_QUALITY if self.quality is None else self.quality
             return lambda_of_quality(quality)
         return None
+
+    def fusion_of(self, video: bool) -> str:
+        """The fusion to use: core for images, unless something asks for rank fusion.
+
+        Raises:
+            InputError: core fusion of a video.
+        """
+        rank = self.split is not None or isinstance(self.network, NetworkConfig)
+        chosen = self.fusion or ("rank" if video or rank else "core")
+        if isinstance(self.network, CoreConfig):
+            chosen = "core"
+        if chosen == "core" and video:
+            raise InputError("fusion: a video takes rank, got core")
+        return chosen
 
     def partition(self, video: bool) -> str:
         """The split to use for an image or a video."""

@@ -1,41 +1,52 @@
-"""The run of one encode over its units: plan, fit, quantise, assemble the file."""
+"""The run of one encode over its units: targets, units, the file. What a unit is: subclasses."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from codec.checkpoint import (
-    Checkpoint,
-    network_from_values,
-    network_to_values,
-    result_from_values,
-    result_to_values,
-)
-from codec.fit.loop import Fitter
-from codec.fit.search import Goal, Round, RoundResult, Search
-from codec.network import CoordX
-from codec.network.presets import coding_network, sized_network
+from codec.checkpoint import Checkpoint, network_from_values, network_to_values
+from codec.fit.progress import Progress
+from codec.fit.search import Goal
 from codec.options import EncodeOptions
-from codec.quantise import coded_bits, coded_tensors, load_tensors
-from codec.reconstruct import Reconstructor
 from codec.records import Encoded, EncodeProgress, EncodeStats, Media, Survey
-from codec.signal import Samples, to_signal
+from codec.signal import Samples
 from formats.container import write_container
+from formats.core import CoreConfig
 from formats.errors import InputError, LimitError
 from formats.header import Header, MediaKind
 from formats.network import NetworkConfig
-from formats.weights import MAX_STEP, CodedTensor, pack_unit
 
-__all__ = ["Work"]
+__all__ = ["FinishedUnit", "Work", "decibel"]
 
 OVERHEAD_BITS = 8 * 64
 """Container bytes of an image; reserved from a target in bits or bytes."""
+
+
+@dataclass(frozen=True)
+class FinishedUnit:
+    """What the fit of a unit leaves.
+
+    Attributes:
+        payload: of its chunk.
+        mse: of the samples that a decoder returns, in [0, 1].
+        lam: lambda at the end.
+        network: its architecture.
+        weights: real-valued, to start the next unit from.
+    """
+
+    payload: bytes
+    mse: float
+    lam: float
+    network: NetworkConfig | CoreConfig
+    weights: Mapping[str, Tensor]
 
 
 class Work:
@@ -46,26 +57,39 @@ class Work:
         media: Media,
         options: EncodeOptions,
         survey: Survey,
-        partition: str,
         device: torch.device,
         checkpoint: Checkpoint,
         progress: Callable[[EncodeProgress], None] | None,
     ) -> None:
         self.media, self.options, self.survey = media, options, survey
-        self.partition, self.device = partition, device
+        self.device = device
         self.checkpoint, self.progress = checkpoint, progress
         self.network = options.network
         self.steps_run = 0
         *_, self.height, self.width, self.channels = survey.shapes[0]
         self.frames = [shape[0] if media.video else 1 for shape in survey.shapes]
 
-    # -- planning --------------------------------------------------------------------------
+    # -- for subclasses --------------------------------------------------------------------
 
-    def _lengths(self, number: int) -> dict[str, int]:
+    def prepare(self) -> None:
+        """Decide what all units share, and refuse what cannot work, before any fit."""
+        raise NotImplementedError
+
+    def unit(self, number: int, samples: Samples) -> FinishedUnit:
+        """Fit one unit, going on from the checkpoint."""
+        raise NotImplementedError
+
+    def state_of_fit(self, fitter: Any) -> dict[str, Any] | None:
+        """What the checkpoint keeps of a running fit."""
+        return None if fitter is None else fitter.state()
+
+    def lengths(self, number: int) -> dict[str, int]:
+        """Axis lengths of a unit."""
         lengths = {"y": self.height, "x": self.width}
         return {"t": self.frames[number], **lengths} if self.media.video else lengths
 
-    def _goal(self, number: int) -> Goal:
+    def goal(self, number: int) -> Goal:
+        """What a unit is fitted for: its share of the target."""
         options = self.options
         pixels = self.frames[number] * self.height * self.width
         lam = options.fixed_lambda
@@ -88,25 +112,8 @@ class Work:
         """Whether an optional chunk counts: a target in bytes is the file, bpp is the picture."""
         return name != "audio" or self.options.target_size is not None
 
-    def _check_target(self) -> None:
-        """Refuse before the fit what no fit could reach.
-
-        Raises:
-            InputError: the target leaves less than the side information of the smallest network.
-        """
-        goal = self._goal(0)
-        if goal.bits is None:
-            return
-        smallest = sized_network(self.partition, 4) if self.network is None else self.network
-        tensors = smallest.tensors(self._lengths(0), self.channels)
-        least = 16 * len(tensors) + sum(t.size for t in tensors)  # about a bit a weight
-        if goal.bits < least:
-            raise InputError(
-                f"target: {max(goal.bits, 0) / 8:.0f} bytes are left for the weights of a unit, "
-                f"the smallest network takes about {least / 8:.0f}; ask for a larger size"
-            )
-
-    def _header(self, network: NetworkConfig) -> Header:
+    def header(self, network: NetworkConfig | CoreConfig) -> Header:
+        """The header of the file."""
         media = self.media
         return Header(
             kind=MediaKind.VIDEO if media.video else MediaKind.IMAGE,
@@ -121,57 +128,75 @@ class Work:
             frames=sum(self.frames),
         )
 
-    def _check_format(self, network: NetworkConfig) -> None:
+    def check_format(self, network: NetworkConfig | CoreConfig) -> None:
         """Refuse before the fit what the format cannot hold.
 
         Raises:
             InputError: dimensions, rate or network are over a limit of the format.
         """
         try:
-            header = self._header(network)
+            header = self.header(network)
             for frames in set(self.frames):
                 header.tensors(frames)
         except LimitError as error:
             raise InputError(f"the format cannot hold this: {error}") from error
 
-    def _common_network(self) -> NetworkConfig | None:
-        """Units of a video share one network: sized for the mean over its units."""
-        if self.network is not None or not self.media.video:
-            return self.network
-        goal = self._goal(0)
-        if goal.psnr is not None:
-            return None  # the first unit decides
-        bits = goal.bits
-        if bits is None:
-            share = [b / f for b, f in zip(self.survey.bits, self.frames, strict=True)]
-            bits = sum(share) / len(share) * self.frames[0]
-        return coding_network(self.partition, self._lengths(0), self.channels, bits)
+    def refuse_target(self, bits: float, least: float, what: str) -> None:
+        """Refuse a target that leaves less than `least` bits.
 
-    # -- fitting ---------------------------------------------------------------------------
+        Raises:
+            InputError: it does.
+        """
+        if bits < least:
+            raise InputError(
+                f"target: {max(bits, 0) / 8:.0f} bytes are left for {what}, the smallest takes "
+                f"about {least / 8:.0f}; ask for a larger size"
+            )
+
+    def advance(self, fitter: Any, number: int, index: int) -> None:
+        """Run a fit to its end: progress, interrupts, checkpoints."""
+        while not fitter.finished:
+            report: Progress = fitter.advance()
+            self.steps_run += 1
+            if self.progress is not None:
+                try:
+                    self.progress(EncodeProgress(number, len(self.frames), index, report))
+                except KeyboardInterrupt:  # raised between two steps: the state is whole
+                    self.checkpoint.save(fitter)
+                    raise
+            if self.checkpoint.due():
+                self.checkpoint.save(fitter)
+
+    @staticmethod
+    def mean_error(decoded: Samples, samples: Samples, bit_depth: int) -> float:
+        """Mean squared error of decoded samples, in [0, 1]."""
+        top = float((1 << bit_depth) - 1)
+        error = 0.0
+        rows = decoded.reshape(-1, *decoded.shape[-2:])  # row by row: float64 copies stay small
+        for a, b in zip(rows, samples.reshape(rows.shape), strict=True):
+            error += float(np.square(a.astype(np.float64) - b).sum())
+        return error / decoded.size / top**2
+
+    # -- the run ---------------------------------------------------------------------------
 
     def run(self, started: float) -> Encoded:
         """Fit every unit that the checkpoint does not hold yet, and write the container."""
         checkpoint = self.checkpoint
-        self._check_target()
-        self.network = self._common_network()
-        if self.network is not None:
-            self._check_format(self.network)
-        else:
-            self._check_format(sized_network(self.partition, 4))
+        self.prepare()
         if checkpoint.units and self.network is None:
             self.network = network_from_values(checkpoint.units[0]["network"])
         for number, samples in enumerate(self._units()):
             if number < len(checkpoint.units):
                 continue
-            result = self._unit(number, samples)
-            self.network = result.plan.network
+            result = self.unit(number, samples)
+            self.network = result.network
             checkpoint.units.append(
                 {
-                    "payload": pack_unit(number, result.coded),
+                    "payload": result.payload,
                     "mse": result.mse,
                     "lam": result.lam,
                     "weights": dict(result.weights),
-                    "network": network_to_values(result.plan.network),
+                    "network": network_to_values(result.network),
                 }
             )
             if number:  # only the latest weights are needed, to start the next unit from
@@ -192,113 +217,17 @@ class Work:
         if count != len(self.frames):
             raise InputError("media: it became shorter while it was being encoded")
 
-    def _unit(self, number: int, samples: Samples) -> RoundResult:
-        signal = to_signal(samples, self.media.bit_depth, self.device)
-        lengths = self._lengths(number)
-        goal = self._goal(number)
-        search = Search(
-            signal,
-            lengths,
-            self.partition,
-            goal,
-            self.options.budget,
-            self.options.seed,
-            self.network,
-        )
-        history = [result_from_values(h) for h in self.checkpoint.history]
-        while (plan := search.next_round(history)) is not None:
-            start = None
-            if plan.start is not None:
-                start = history[plan.start].weights
-            elif number and not history:
-                start = self.checkpoint.units[number - 1]["weights"]
-            history.append(self._round(number, len(history), plan, signal, samples, lengths, start))
-            self.checkpoint.history.append(result_to_values(history[-1]))
-            self.checkpoint.fitter = None
-        chosen = search.choose(history)
-        if goal.bits is not None and chosen.bits > goal.bits:
-            chosen = self._coarsen(chosen, goal.bits, samples, lengths)
-        return chosen
-
-    def _round(
-        self,
-        number: int,
-        index: int,
-        plan: Round,
-        signal: torch.Tensor,
-        samples: Samples,
-        lengths: dict[str, int],
-        start: Mapping[str, torch.Tensor] | None,
-    ) -> RoundResult:
-        net = CoordX(plan.network, lengths, self.channels, seed=plan.fit.seed).to(self.device)
-        if start is not None and net.accepts(start):  # a shorter last GOP has other octaves
-            net.assign(start)
-        fitter = Fitter(net, signal, plan.fit)
-        if self.checkpoint.fitter is not None:
-            fitter.restore(self.checkpoint.fitter)
-        while not fitter.finished:
-            report = fitter.advance()
-            self.steps_run += 1
-            if self.progress is not None:
-                try:
-                    self.progress(EncodeProgress(number, len(self.frames), index, report))
-                except KeyboardInterrupt:  # raised between two steps: the state is whole
-                    self.checkpoint.save(fitter)
-                    raise
-            if self.checkpoint.due():
-                self.checkpoint.save(fitter)
-        coded = fitter.result()
-        weights = {spec.name: net.parameter(spec.name).detach().clone() for spec in net.specs}
-        mse = self._decoded_mse(net, coded, samples)
-        return RoundResult(plan, coded, weights, coded_bits(coded), mse, fitter.lam)
-
-    def _decoded_mse(self, net: CoordX, coded: list[CodedTensor], samples: Samples) -> float:
-        """Mean squared error of what a decoder will return, in [0, 1]."""
-        decoded_net = CoordX(net.config, net.lengths, net.channels, seed=None).to(self.device)
-        load_tensors(decoded_net, coded)
-        decoder = Reconstructor(decoded_net, self.media.bit_depth)
-        frames = range(samples.shape[0]) if self.media.video else range(1)
-        decoded = decoder.region(frames, None)
-        top = float((1 << self.media.bit_depth) - 1)
-        error = 0.0
-        rows = decoded.reshape(-1, *decoded.shape[-2:])  # row by row: float64 copies stay small
-        for a, b in zip(rows, samples.reshape(rows.shape), strict=True):
-            error += float(np.square(a.astype(np.float64) - b).sum())
-        return error / decoded.size / top**2
-
-    def _coarsen(
-        self, result: RoundResult, bits: float, samples: Samples, lengths: dict[str, int]
-    ) -> RoundResult:
-        """Last resort for a tight target: double the steps until the weights fit."""
-        net = CoordX(result.plan.network, lengths, self.channels, seed=None).to(self.device)
-        net.assign(result.weights)
-        names = [spec.name for spec in net.specs]
-        steps = {n: t.step for n, t in zip(names, result.coded, strict=True)}
-        coded = result.coded
-        while coded_bits(coded) > bits:
-            if all(step == MAX_STEP for step in steps.values()):
-                raise InputError(
-                    f"target: {bits / 8:.0f} bytes a unit are fewer than the smallest network "
-                    "takes; ask for a larger size"
-                )
-            steps = {name: min(step + 1, MAX_STEP) for name, step in steps.items()}
-            coded = coded_tensors(net, steps)
-        mse = self._decoded_mse(net, coded, samples)
-        return replace(result, coded=coded, bits=coded_bits(coded), mse=mse)
-
-    def _target_met(self, units: list[dict[str, object]]) -> bool:
+    def _target_met(self, units: list[dict[str, Any]]) -> bool:
         """Whether a target PSNR was reached in every unit (other targets are always met)."""
         wanted = self.options.target_psnr
         if wanted is None:
             return True
-        return all(_decibel(float(u["mse"])) >= wanted - 0.005 for u in units)  # type: ignore[arg-type]
-
-    # -- the file --------------------------------------------------------------------------
+        return all(decibel(float(u["mse"])) >= wanted - 0.005 for u in units)
 
     def _finish(self, started: float) -> Encoded:
         media = self.media
         assert self.network is not None
-        header = self._header(self.network)
+        header = self.header(self.network)
         units = self.checkpoint.units
         data = write_container(header, [u["payload"] for u in units], self.frames, media.metadata)
         pixels = sum(self.frames) * self.width * self.height
@@ -308,12 +237,12 @@ class Work:
             bytes=len(data),
             bpp=8 * (len(data) - audio) / pixels,
             audio_bytes=audio,
-            psnr=_decibel(mse),
+            psnr=decibel(mse),
             width=self.width,
             height=self.height,
             frames=sum(self.frames),
             channels=self.channels,
-            parameters=self.network.parameters(self._lengths(0), self.channels),
+            parameters=self.network.parameters(self.lengths(0), self.channels),
             steps=self.steps_run,
             seconds=time.perf_counter() - started,
             device=str(self.device),
@@ -321,12 +250,13 @@ class Work:
             target_met=self._target_met(units),
             network=network_to_values(self.network),
             units=[
-                {"bytes": len(u["payload"]), "psnr": _decibel(u["mse"]), "frames": f}
+                {"bytes": len(u["payload"]), "psnr": decibel(u["mse"]), "frames": f}
                 for u, f in zip(units, self.frames, strict=True)
             ],
         )
         return Encoded(data, stats)
 
 
-def _decibel(mse: float) -> float:
+def decibel(mse: float) -> float:
+    """Peak signal-to-noise ratio of a mean squared error in [0, 1]."""
     return math.inf if mse <= 0 else -10 * math.log10(mse)

@@ -18,7 +18,7 @@ from codec.cli.common import (
     output_name,
     read_input,
 )
-from codec.options import DEFAULT_EFFORT, DEFAULT_GOP, DEFAULT_QUALITY, EFFORT_STEPS
+from codec.options import DEFAULT_EFFORT, DEFAULT_GOP, DEFAULT_QUALITY, EFFORT_STEPS, FUSIONS
 from formats.atomic import check_target
 from formats.errors import OutputError
 from formats.network import PARTITIONS
@@ -91,9 +91,15 @@ def add_parser(commands: Any) -> None:
     )
     how.add_argument("--steps", type=int, metavar="N", help="optimiser steps, instead of --effort")
     how.add_argument(
+        "--fusion",
+        choices=FUSIONS,
+        help="core: latent grids with an entropy model; rank: networks alone, as in the CoordX "
+        "paper [core for images, rank for videos]",
+    )
+    how.add_argument(
         "--split",
         metavar="AXES",
-        help=f"how the axes are split: {', '.join(PARTITIONS)} [x+y, x+y+t for a video]",
+        help=f"how rank fusion splits the axes: {', '.join(PARTITIONS)} [x+y, x+y+t for a video]",
     )
     how.add_argument(
         "--gop",
@@ -226,6 +232,7 @@ def _run(args: argparse.Namespace) -> int:
                 effort=args.effort,
                 steps=args.steps,
                 seed=args.seed,
+                fusion=args.fusion,
                 split=args.split,
                 gop=args.gop,
                 device=args.device,

@@ -28,7 +28,7 @@ class CoordXCodec:
     """Encode and decode through `codec.api`, one lambda a point.
 
     Attributes:
-        effort, steps, split, seed, device: as `codec.encode` takes them.
+        effort, steps, fusion, split, seed, device: as `codec.encode` takes them.
         qualities: the lambdas of the sweep; the default ones span the rates at which image
             codecs are compared on Kodak, 0.1 to 2 bits per pixel.
 
@@ -38,6 +38,7 @@ class CoordXCodec:
 
     effort: int = DEFAULT_EFFORT
     steps: int | None = None
+    fusion: str | None = None
     split: str | None = None
     seed: int = 0
     device: str = "auto"
@@ -46,6 +47,7 @@ class CoordXCodec:
     options: ClassVar[Mapping[str, Callable[[str], object]]] = {
         "effort": int,
         "steps": int,
+        "fusion": str,
         "split": str,
         "seed": int,
         "device": str,
@@ -57,13 +59,16 @@ class CoordXCodec:
         if not self.qualities or len(set(self.qualities)) < len(self.qualities):
             raise InputError(f"lambdas: expected at least one, none twice, got {self.qualities}")
         for lam in self.qualities:
-            EncodeOptions(**self._settings(lam)).partition(video=False)
+            options = EncodeOptions(**self._settings(lam))
+            if options.fusion_of(video=False) == "rank":
+                options.partition(video=False)
 
     @property
     def name(self) -> str:
         """`coordx-e4`: with the effort, on which the rate depends; other settings if given."""
         effort = f"e{self.effort}" if self.steps is None else f"{self.steps}steps"
-        split = "" if self.split is None else f"-{self.split}"
+        split = "" if self.fusion is None else f"-{self.fusion}"
+        split += "" if self.split is None else f"-{self.split}"
         return f"coordx-{effort}{split}{f'-seed{self.seed}' if self.seed else ''}"
 
     def version(self) -> str:
@@ -91,6 +96,7 @@ class CoordXCodec:
             "lam": q,
             "effort": self.effort,
             "steps": self.steps,
+            "fusion": self.fusion,
             "split": self.split,
             "seed": self.seed,
             "device": self.device,

@@ -72,3 +72,13 @@ def transform_bits(signal: Tensor, lam: float) -> float:
         bits += float(-(counts * share.log2()).sum())
     # Scaled to the samples that exist: padding is not coded.
     return bits * (height * width) / (video.shape[2] * video.shape[3])
+
+
+def lambda_of_bits(signal: Tensor, bits: float) -> float:
+    """The lambda at which the transform estimate spends these bits, by bisection."""
+    low, high = math.log(1e-6), math.log(1.0)
+    for _ in range(10):
+        middle = (low + high) / 2
+        spent = transform_bits(signal, math.exp(middle))
+        low, high = (middle, high) if spent > bits else (low, middle)
+    return math.exp((low + high) / 2)

@@ -52,7 +52,9 @@ class CoreDistortion:
         self.config, self.target = config, target
         self.chunk = GPU_CHUNK if target.device.type == "cuda" else CHUNK
 
-    def __call__(self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]) -> DistortionResult:
+    def __call__(
+        self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]
+    ) -> DistortionResult:
         """The distortion and its gradients; samples are clamped, gradients pass the clamp.
 
         (A clamp without gradient lets bright or dark pictures collapse for good.)
@@ -155,9 +157,7 @@ class CoreDistortion:
         out = torch.empty_like(samples)
         for rows in self._bands(height, width):
             change = torch.addmm(bias, weight, _windows(padded, rows, width))
-            torch.add(
-                samples[:, rows], change.view(channels, -1, width), out=out[:, rows]
-            )
+            torch.add(samples[:, rows], change.view(channels, -1, width), out=out[:, rows])
         return out
 
     def _convolve_back(

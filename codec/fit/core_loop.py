@@ -117,7 +117,7 @@ class CoreFitter:
         self.net, self.target, self.config = net, target, config
         self.prior = dict(prior or {})
         self.pixels = target.shape[-1] * target.shape[-2]
-        self.shapes = [tuple(q.shape) for q in net.latents]
+        self.shapes = [(q.shape[0], q.shape[1]) for q in net.latents]
         self.latents = torch.cat([q.flatten() for q in net.latents]).to(target.device)
         self.distortion = CoreDistortion(net.config, target)
         self.rate = ContextRate(net.config, self.shapes, target.device)
@@ -126,10 +126,15 @@ class CoreFitter:
         self.adam = torch.optim.Adam([self.latents], lr=config.latent_rate, fused=True)
         self.step = 0
         self.coded: list[CodedTensor] | None = None
+        self.real_weights: dict[str, Tensor] = {}
         self.best: Tensor | None = None
         self.best_loss = math.inf
         self._seen = (math.nan, math.nan)
         self._generator = torch.Generator(device=target.device)
+
+    def start_from(self, latents: Tensor) -> None:
+        """Begin at other latents than zero."""
+        self.latents.copy_(latents)
 
     # -- parts -----------------------------------------------------------------------------
 
@@ -140,7 +145,7 @@ class CoreFitter:
     def split(self, flat: Tensor) -> list[Tensor]:
         """One vector of all latents as grids by level."""
         sizes = [h * w for h, w in self.shapes]
-        parts = flat.split(sizes)
+        parts = torch.split(flat, sizes)
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def _quantised(self, stage: str) -> tuple[Tensor, Tensor]:
@@ -208,7 +213,8 @@ class CoreFitter:
         )
 
     def _freeze(self) -> None:
-        """Quantise the networks for good."""
+        """Quantise the networks for good; the weights before that start later rounds."""
+        self.real_weights = {name: value.clone() for name, value in self.weights().items()}
         latents = self.latents.round()
         self.coded = quantise_networks(
             self.net, self.distortion, self.rate, latents, self.split(latents),
@@ -257,6 +263,7 @@ class CoreFitter:
             "networks": self.networks.state_dict(),
             "adam": self.adam.state_dict(),
             "coded": None if self.coded is None else [[t.symbols, t.step] for t in self.coded],
+            "real_weights": self.real_weights,
             "best": self.best,
             "best_loss": self.best_loss,
             "seen": list(self._seen),
@@ -272,6 +279,7 @@ class CoreFitter:
         self.adam.load_state_dict(state["adam"])
         if state["coded"] is not None:
             self.coded = [CodedTensor(symbols, step) for symbols, step in state["coded"]]
+        self.real_weights = dict(state["real_weights"])
         self.best, self.best_loss = state["best"], state["best_loss"]
         self._seen = (state["seen"][0], state["seen"][1])
         if self.finished:

@@ -121,9 +121,7 @@ class CoreSearch:
         assert self.goal.psnr is not None
         return self.goal.psnr - result.psnr
 
-    def _lambda(
-        self, history: Sequence[CoreResult], misses: Sequence[float], aim: float
-    ) -> float:
+    def _lambda(self, history: Sequence[CoreResult], misses: Sequence[float], aim: float) -> float:
         """Lambda at which the miss should be `aim`."""
         slope = RATE_SLOPE if self.goal.bits is not None else -PSNR_SLOPE
         points = sorted(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from codec.fit.budget import network_bits, transform_bits
+from codec.fit.budget import lambda_of_bits, network_bits
 from codec.fit.loop import FitConfig
 from codec.network.presets import BITS_PER_WEIGHT, coding_network
 from formats.network import NetworkConfig
@@ -141,7 +141,7 @@ class Search:
             network = self._network(network_bits(self.signal, lam))
             return self._full(network, lam, None)
         if goal.bits is not None:
-            lam = _lambda_of_bits(self.signal, goal.bits)
+            lam = lambda_of_bits(self.signal, goal.bits)
             return self._full(self._network(goal.bits), lam, goal.bits * 0.985)
         assert goal.psnr is not None
         # Near the optimum D falls by a factor e^1.8 a bit per pixel on photographs.
@@ -231,13 +231,3 @@ class Search:
                 return min(reached, key=lambda r: r.bits)
             return max(history, key=lambda r: r.psnr)
         return history[-1]
-
-
-def _lambda_of_bits(signal: Tensor, bits: float) -> float:
-    """The lambda at which the transform estimate spends these bits, by bisection."""
-    low, high = math.log(1e-6), math.log(1.0)
-    for _ in range(10):
-        middle = (low + high) / 2
-        spent = transform_bits(signal, math.exp(middle))
-        low, high = (middle, high) if spent > bits else (low, middle)
-    return math.exp((low + high) / 2)

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -57,6 +60,17 @@ class CoreCoordX(WeightStore):
         self.latents: list[Tensor] = [torch.zeros(shape) for shape in shapes]
         """Integer-valued latents by level, (h_l, w_l), finest first."""
 
+    def load_latents(self, grids: Sequence[npt.NDArray[np.integer[Any]]]) -> None:
+        """Take integer latents, by level."""
+        device = self.tensor("filter").device
+        self.latents = [torch.from_numpy(g.astype(np.float32)).to(device) for g in grids]
+
+    def _apply(self, *args: Any, **kwargs: Any) -> CoreCoordX:
+        """Moving the network moves its latents."""
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self.latents = [args[0](q) for q in self.latents]
+        return self
+
     @property
     def height(self) -> int:
         """Pixels."""
@@ -88,7 +102,9 @@ class CoreCoordX(WeightStore):
 
     def tail(self, features: Tensor) -> Tensor:
         """The 1x1 layers: (levels, n) -> (channels, n)."""
-        hidden = torch.addmm(self.tensor("tail.bias")[:, None], self.tensor("tail.weight"), features)
+        hidden = torch.addmm(
+            self.tensor("tail.bias")[:, None], self.tensor("tail.weight"), features
+        )
         hidden.clamp_(min=0)
         out = torch.addmm(self.tensor("output.bias")[:, None], self.tensor("output.weight"), hidden)
         return out.addmm_(self.tensor("skip"), features)
@@ -138,8 +154,9 @@ class CoreCoordX(WeightStore):
         )
         # Where the halo was cut off by the picture's edge, layers keep the size: cut it here.
         out = self.residuals(samples, edges)
-        y, x = rows.start - _start(outer[0], edges[0], halo), columns.start - _start(
-            outer[1], edges[2], halo
+        y, x = (
+            rows.start - _start(outer[0], edges[0], halo),
+            columns.start - _start(outer[1], edges[2], halo),
         )
         return out[:, y : y + len(rows), x : x + len(columns)]
 
@@ -206,7 +223,7 @@ def _initial(spec: TensorSpec, generator: torch.Generator) -> Tensor:
     a random mixture of colours only turns their signs against each other.
     """
     shape = spec.shape
-    layer, _, kind = spec.name.partition(".")
+    _, _, kind = spec.name.partition(".")
     if spec.name == "kernel":
         half = torch.tensor(INITIAL)
         return (half / half.sum()).repeat(shape[0], 1)

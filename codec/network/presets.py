@@ -9,11 +9,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from formats.core import CoreConfig
 from formats.errors import InputError
 from formats.limits import MAX_MACS_PER_UNIT, MAX_PARAMETERS
 from formats.network import Activation, Encoding, NetworkConfig, RankMode
 
-__all__ = ["BITS_PER_WEIGHT", "coding_network", "paper_network", "sized_network"]
+__all__ = [
+    "BITS_PER_WEIGHT",
+    "coding_network",
+    "core_network",
+    "paper_network",
+    "sized_network",
+]
 
 BITS_PER_WEIGHT = 5.6
 """Bits a weight at the best trade of size against precision: fewer, finer weights and more,
@@ -87,3 +94,27 @@ def paper_network(partition: str, features: int = 256, rank: int = 1) -> Network
         )
     except InputError as error:
         raise InputError(f"paper network: {error}") from error
+
+
+TILED_PIXELS = 4_000_000
+"""Above this, latents are coded in tiles: memory stays bounded, crops decode what they touch."""
+
+
+def core_network(height: int, width: int) -> CoreConfig:
+    """The core-fusion network for a picture of this size.
+
+    Levels up to stride 2^6 below a megapixel, one more up to three and two beyond (Cool-chic 5);
+    fewer where a grid would have a single latent anyway. Small pictures cannot pay for weights.
+    """
+    pixels = height * width
+    levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
+    levels = min(levels, max(1, (max(height, width) - 1).bit_length()))
+    small = pixels < 10_000
+    return CoreConfig(
+        levels=levels,
+        hidden=8 if small else 16,
+        residuals=1 if small else 2,
+        width=8 if small else 16,
+        octaves=3,
+        tile=10 if pixels > TILED_PIXELS else 0,
+    )

@@ -115,7 +115,7 @@ class ContextRate:
         width, octaves = first.shape[0], self.config.octaves
         whole = first.new_zeros(3, width, self._rows + octaves)
         sizes = [len(columns) for columns in self._columns]
-        for kind, part in enumerate(first.split(sizes, dim=1)):
+        for kind, part in enumerate(torch.split(first, sizes, dim=1)):
             whole[kind][:, self._columns[kind]] = part
         whole[:, :, self._rows :] = bias[:, :-1].view(width, octaves, 3).permute(2, 0, 1)
         return whole.flatten(0, 1)
@@ -155,10 +155,7 @@ class _Evaluation:
     def run(self) -> RateResult:
         bits = self.latents.new_zeros(())
         for job in self.rate.jobs:
-            if isinstance(job, BaseJob):
-                bits = bits + self._base(job)
-            else:
-                bits = bits + self._quads(job)
+            bits += self._base(job) if isinstance(job, BaseJob) else self._quads(job)
         self.grad["first"], biases = self.rate.first_gradient(self.first_grad)
         self.grad["bias"][:, :-1] += biases
         gradient = self.known_grad[:-1]
@@ -209,9 +206,7 @@ class _Evaluation:
         for kind, window in enumerate(windows):
             through = gz.sum(0) if len(windows) == 1 else gz[kind]
             self.grad["parent"].addmm_(through, window.t())
-            job.store_parents(
-                self.known_grad, kind, torch.mm(self.w["parent"].t(), through)
-            )
+            job.store_parents(self.known_grad, kind, torch.mm(self.w["parent"].t(), through))
         return bits
 
     # -- the shared layers -----------------------------------------------------------------

@@ -91,7 +91,7 @@ class GatherJob:
 
     def store(self, grads: Sequence[Tensor], back: Tensor) -> None:
         """Add gradients of the inputs to those of the latents."""
-        for grad, part in zip(grads, back.split(len(WINDOW)), strict=True):
+        for grad, part in zip(grads, torch.split(back, len(WINDOW)), strict=True):
             grad.index_add_(0, self._used, part[USED].flatten())
 
     def store_targets(self, grad: Tensor, back: Tensor) -> None:
@@ -146,7 +146,11 @@ class SliceJob:
             stride = plane.stride(0)
             first = number * size
             # Start of each plane's window: quad -1, or 0, in rows and columns.
-            for name, height, width, i, j in (("ee", 4, 4, 0, 0), ("oo", 3, 3, 0, 0), ("eo", 2, 2, 1, 0)):
+            for name, height, width, i, j in (
+                ("ee", 4, 4, 0, 0),
+                ("oo", 3, 3, 0, 0),
+                ("eo", 2, 2, 1, 0),
+            ):
                 a, b = PARITY[name]
                 view = plane.as_strided(
                     (height, width, rows, columns),
@@ -191,7 +195,7 @@ class SliceJob:
         height, width = self._shape
         rows, columns = len(self._part), width // 2
         top, bottom = 2 * self._part.start - 2, 2 * self._part.stop + 4
-        for grad, part in zip(grads, back.split(len(WINDOW)), strict=True):
+        for grad, part in zip(grads, torch.split(back, len(WINDOW)), strict=True):
             plane = part.new_zeros(bottom - top, width + 6)
             stride = plane.stride(0)
             for row in USED:
@@ -271,9 +275,9 @@ def plan(shapes: Sequence[tuple[int, int]], octaves: int, device: torch.device) 
                 gathered.append((*quads, *hot))
     if gathered:
         whole = [torch.cat(parts, -1) for parts in zip(*gathered, strict=True)]
-        for part in zip(*(t.split(chunk, -1) for t in whole), strict=True):
+        for pieces in zip(*(torch.split(t, chunk, -1) for t in whole), strict=True):
             inputs, targets, parents, mask, octave_hot, level_hot = (
-                t.contiguous().to(device) for t in part
+                t.contiguous().to(device) for t in pieces
             )
             jobs.append(
                 GatherJob(
@@ -303,9 +307,7 @@ def _at(grid: Tensor, rows: Tensor, columns: Tensor, outside: int) -> Tensor:
     return torch.where(inside, found, outside)
 
 
-def _parent_windows(
-    coarser: Tensor | None, rows: Tensor, columns: Tensor, outside: int
-) -> Tensor:
+def _parent_windows(coarser: Tensor | None, rows: Tensor, columns: Tensor, outside: int) -> Tensor:
     """Numbers of the 3x3 windows around the parents of positions: (9, n)."""
     if coarser is None:
         return torch.full((9, rows.numel()), outside)

@@ -1,0 +1,96 @@
+"""Encoding with core fusion: a picture is latent grids and a small network."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from codec.checkpoint import core_result_from_values, core_result_to_values
+from codec.core_reconstruct import CoreReconstructor
+from codec.fit.budget import lambda_of_bits
+from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.core_search import CoreResult, CoreRound, CoreSearch
+from codec.network.core import CoreCoordX
+from codec.network.presets import core_network
+from codec.quantise_core import set_weights
+from codec.signal import Samples, to_signal
+from codec.work import FinishedUnit, Work
+from formats.core import CoreConfig
+from formats.errors import InputError
+from formats.unit import pack_core_unit
+
+__all__ = ["CoreWork"]
+
+PSNR_FACTOR = 0.6
+"""lambda times the bits per pixel's worth, relative to the distortion, near the optimum."""
+
+
+class CoreWork(Work):
+    """The run over the one unit of an image."""
+
+    network: CoreConfig | None
+
+    def prepare(self) -> None:
+        """Size the network by the picture."""
+        if self.network is None:
+            self.network = core_network(self.height, self.width)
+        self.check_format(self.network)
+        goal = self.goal(0)
+        if goal.bits is not None:
+            tensors = self.network.tensors(self.lengths(0), self.channels)
+            self.refuse_target(goal.bits, 8 * len(tensors) + 64, "the picture")
+
+    def unit(self, number: int, samples: Samples) -> FinishedUnit:
+        """Fit the picture in as many rounds as its target takes."""
+        assert self.network is not None
+        signal = to_signal(samples, self.media.bit_depth, self.device)
+        goal = self.goal(number)
+        if goal.lam is not None:
+            lam = goal.lam
+        elif goal.bits is not None:
+            lam = lambda_of_bits(signal, goal.bits)
+        else:
+            assert goal.psnr is not None
+            lam = PSNR_FACTOR * 10 ** (-goal.psnr / 10)
+        first = CoreFitConfig(lam, self.options.budget, seed=self.options.seed)
+        search = CoreSearch(goal, first)
+        history = [core_result_from_values(h) for h in self.checkpoint.history]
+        while (plan := search.next_round(history)) is not None:
+            history.append(self._round(plan, history, signal, samples))
+            self.checkpoint.history.append(core_result_to_values(history[-1]))
+            self.checkpoint.fitter = None
+        chosen = search.choose(history)
+        if goal.bits is not None and chosen.bits > goal.bits:
+            raise InputError(
+                f"target: {goal.bits / 8:.0f} bytes are left for the picture, the smallest result "
+                f"took {chosen.bits / 8:.0f}; ask for a larger size, or for --fusion rank"
+            )
+        return FinishedUnit(chosen.payload, chosen.mse, chosen.plan.fit.lam, self.network, {})
+
+    def _round(
+        self, plan: CoreRound, history: list[CoreResult], signal: torch.Tensor, samples: Samples
+    ) -> CoreResult:
+        assert self.network is not None
+        net = CoreCoordX(self.network, self.lengths(0), self.channels, seed=plan.fit.seed)
+        net = net.to(self.device)
+        fitter = CoreFitter(net, signal, plan.fit)
+        if plan.start is not None:
+            net.assign(history[plan.start].weights)
+            fitter.start_from(history[plan.start].latents)
+        if self.checkpoint.fitter is not None:
+            fitter.restore(self.checkpoint.fitter)
+        self.advance(fitter, 0, len(history))
+        coded, grids = fitter.result()
+        payload, seen = pack_core_unit(0, self.network, coded, grids, self.height, self.width)
+        decoded = CoreCoordX(self.network, self.lengths(0), self.channels, seed=None)
+        set_weights(decoded, coded, {})
+        decoded.load_latents(seen)
+        decoded = decoded.requires_grad_(False).to(self.device)
+        picture = CoreReconstructor(decoded, self.media.bit_depth).region(range(1), None)
+        mse = self.mean_error(picture, samples, self.media.bit_depth)
+        if not math.isfinite(mse):
+            raise InputError("the fit diverged: try another --seed")
+        return CoreResult(
+            plan, coded, seen, fitter.real_weights, fitter.latents.detach().clone(), payload, mse
+        )
