@@ -19,6 +19,7 @@ import numpy.typing as npt
 from formats.core import NEIGHBOURS, CoreConfig
 from formats.errors import CorruptError
 from formats.lattice import BASE, LIMIT, Pass
+from formats.priors import PriorTensor, prior_tensors
 from formats.weights import MAX_STEP, CodedTensor
 
 __all__ = ["CONTEXT_BITS", "ContextNetwork", "Scratch"]
@@ -48,13 +49,15 @@ _CHUNK = 32768
 """Values of one layer's output at a time: the second-level cache holds all of a chunk."""
 
 
-def _fixed(name: str, tensor: CodedTensor) -> Integers:
+def _fixed(name: str, tensor: CodedTensor, prior: PriorTensor | None) -> Integers:
     bits = CONTEXT_BITS[name]
     if not -bits <= tensor.step <= MAX_STEP:
         raise CorruptError(
             f"{name}: expected a step in 2^-{bits}..2^{MAX_STEP}, got 2^{tensor.step}"
         )
     fixed: Integers = tensor.symbols.astype(np.int64) << (tensor.step + bits)
+    if prior is not None:
+        fixed = fixed + (prior.values << (prior.exponent + bits))
     return fixed
 
 
@@ -98,7 +101,12 @@ class ContextNetwork:
 
     def __init__(self, config: CoreConfig, tensors: Mapping[str, CodedTensor]) -> None:
         self.config = config
-        fixed = {name: _fixed(name, tensors[name]) for name in CONTEXT_BITS if name in tensors}
+        prior = prior_tensors(config, 3)
+        fixed = {
+            name: _fixed(name, tensors[name], prior.get(name))
+            for name in CONTEXT_BITS
+            if name in tensors
+        }
         first, bias = fixed["context.first"], fixed["context.bias"]
         hidden, hidden_bias = fixed["context.hidden"], fixed["context.hidden_bias"]
         out, level = fixed["context.out"], fixed["context.level"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from formats.errors import InputError
 from formats.network import TensorSpec
+from formats.priors import PRIORS, check_prior
 
 __all__ = ["NEIGHBOURS", "PARENTS", "CoreConfig", "Segment"]
 
@@ -56,7 +57,8 @@ class CoreConfig:
         width: units w of the context network's layers, 1..64.
         octaves: interlacing steps K of each grid, 0..4.
         magnitudes: whether the context network also sees the neighbours' absolute values.
-        prior: weights that the context network starts from: 0, none.
+        prior: number of the weights that the coded ones are relative to (formats/priors.py).
+        gain: latents enter the synthesis times 2^(gain / 8 - 1), -64..63: the quantisation step.
         tile: log2 of the tile's side in pixels: 8..15 and at least levels - 1; 0: one tile.
 
     Raises:
@@ -71,6 +73,7 @@ class CoreConfig:
     magnitudes: bool = False
     prior: int = 0
     tile: int = 0
+    gain: int = 0
 
     def __post_init__(self) -> None:
         """Reject what no decoder could build."""
@@ -80,8 +83,9 @@ class CoreConfig:
             ("residuals", 0, 4),
             ("width", 1, 64),
             ("octaves", 0, 4),
-            ("prior", 0, 0),
+            ("prior", 0, 255),
             ("tile", 0, 15),
+            ("gain", -64, 63),
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or not low <= value <= high:
@@ -92,6 +96,11 @@ class CoreConfig:
             raise InputError(
                 f"core network magnitudes: expected True or False, got {self.magnitudes!r}"
             )
+        if self.prior not in (0, *PRIORS):
+            raise InputError(
+                f"core network prior: expected one of {(0, *PRIORS)}, got {self.prior}"
+            )
+        check_prior(self)
         lowest = max(8, self.levels - 1)
         if self.tile and self.tile < lowest:
             raise InputError(

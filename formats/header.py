@@ -26,6 +26,7 @@ from formats.network import (
     RankMode,
     TensorSpec,
 )
+from formats.priors import PRIORS
 
 __all__ = ["SUBSAMPLINGS", "Header", "MediaKind", "NetworkFamily"]
 
@@ -227,17 +228,18 @@ def _write_rank(out: Writer, net: NetworkConfig) -> None:
 
 def _write_core(out: Writer, net: CoreConfig) -> None:
     out.u8(net.levels).u8(net.hidden).u8(net.residuals).u8(net.width)
-    out.u8(net.octaves << 1 | int(net.magnitudes)).u8(net.prior).u8(net.tile)
+    out.u8(net.octaves << 1 | int(net.magnitudes)).u8(net.prior).u8(net.tile).u8(net.gain + 64)
 
 
 def _read_core(read: Reader) -> CoreConfig:
     levels, hidden = read.u8("levels"), read.u8("hidden units")
     residuals, width = read.u8("residual layers"), read.u8("context width")
     order, prior, tile = read.u8("octaves"), read.u8("prior"), read.u8("tile")
-    if prior:
+    gain = read.u8("gain") - 64
+    if prior not in (0, *PRIORS):
         raise VersionError(
-            f"header: context prior {prior}; this library knows 0 (none): a later version of "
-            "the codec wrote this file"
+            f"header: prior {prior}; this library knows {(0, *PRIORS)}: a later version of the "
+            "codec wrote this file"
         )
     try:
         return CoreConfig(
@@ -249,6 +251,7 @@ def _read_core(read: Reader) -> CoreConfig:
             magnitudes=bool(order & 1),
             prior=prior,
             tile=tile,
+            gain=gain,
         )
     except InputError as error:
         raise CorruptError(f"header: {error}") from error

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codec.network.core import GAIN
+from codec.network.core import gain_of
 from codec.network.kernels import bands, expand
 from formats.core import CoreConfig
 
@@ -50,6 +50,7 @@ class CoreDistortion:
 
     def __init__(self, config: CoreConfig, target: Tensor) -> None:
         self.config, self.target = config, target
+        self.gain = gain_of(config)
         self.chunk = GPU_CHUNK if target.device.type == "cuda" else CHUNK
 
     def __call__(
@@ -71,7 +72,7 @@ class CoreDistortion:
             for grid, band in zip(grids, bands(kernel, w["filter"]), strict=True):
                 tall = expand(grid.t(), band, 0, height)
                 planes.append(expand(tall.t(), band, 0, width))
-        features = torch.stack([plane.detach() for plane in planes]).flatten(1).mul_(GAIN)
+        features = torch.stack([plane.detach() for plane in planes]).flatten(1).mul_(self.gain)
         w = {name: value.detach() for name, value in w.items()}
         grad = {n: torch.zeros_like(v) for n, v in w.items() if n not in ("kernel", "filter")}
         samples = self._tail(w, features).view(channels, height, width)
@@ -84,7 +85,9 @@ class CoreDistortion:
         back = error.mul_(2.0 / error.numel())
         for layer in reversed(range(self.config.residuals)):
             back = self._convolve_back(w, grad, layer, padded[layer], back)
-        feature_grad = self._tail_back(w, grad, features, back.reshape(channels, -1)).mul_(GAIN)
+        feature_grad = self._tail_back(w, grad, features, back.reshape(channels, -1)).mul_(
+            self.gain
+        )
         parts = feature_grad.view(-1, height, width).unbind(0)
         found = torch.autograd.grad(planes, [*leaves, *grids], list(parts))
         grad["filter"] = found[0]
@@ -103,7 +106,7 @@ class CoreDistortion:
         for grid, band in zip(latents, bands(kernel, weights["filter"]), strict=True):
             tall = expand(grid.t(), band, 0, height)
             planes.append(expand(tall.t(), band, 0, width))
-        return torch.stack(planes).flatten(1).mul_(GAIN)
+        return torch.stack(planes).flatten(1).mul_(self.gain)
 
     @torch.no_grad()
     def error(self, weights: Mapping[str, Tensor], features: Tensor) -> float:

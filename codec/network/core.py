@@ -26,10 +26,12 @@ from codec.network.store import WeightStore
 from formats.core import CoreConfig
 from formats.network import TensorSpec
 
-__all__ = ["GAIN", "CoreCoordX"]
+__all__ = ["CoreCoordX", "gain_of"]
 
-GAIN = 0.5
-"""Value of one latent step at the input of the tail (C3 uses 0.4; a power of two is exact)."""
+
+def gain_of(config: CoreConfig) -> float:
+    """Value of one latent step at the input of the tail: 1/2 (C3: 0.4) and up or down from it."""
+    return float(2.0 ** (config.gain / 8 - 1))
 
 
 class CoreCoordX(WeightStore):
@@ -98,7 +100,7 @@ class CoreCoordX(WeightStore):
         for latent, band in zip(self.latents, found, strict=True):
             tall = expand(latent.t(), band, rows.start, rows.stop)  # (w_l, rows)
             planes.append(expand(tall.t(), band, columns.start, columns.stop))
-        return torch.stack(planes) * GAIN
+        return torch.stack(planes) * gain_of(self.config)
 
     def tail(self, features: Tensor) -> Tensor:
         """The 1x1 layers: (levels, n) -> (channels, n)."""
@@ -174,7 +176,7 @@ class CoreCoordX(WeightStore):
             rows = axis_matrix(band, latent.shape[0], y, self.height)
             columns = axis_matrix(band, latent.shape[1], x, self.width)
             planes.append(rows @ latent @ columns.t())
-        features = torch.stack(planes).flatten(1) * GAIN
+        features = torch.stack(planes).flatten(1) * gain_of(self.config)
         samples = self.tail(features).view(-1, y.numel(), x.numel())
         if not self.config.residuals:
             return samples

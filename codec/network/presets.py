@@ -18,6 +18,7 @@ __all__ = [
     "BITS_PER_WEIGHT",
     "coding_network",
     "core_network",
+    "latent_gain",
     "paper_network",
     "sized_network",
 ]
@@ -100,7 +101,16 @@ TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: memory stays bounded, crops decode what they touch."""
 
 
-def core_network(height: int, width: int) -> CoreConfig:
+def latent_gain(lam: float) -> int:
+    """Gain of the latents for a lambda, in eighths of an octave.
+
+    The best quantisation step grows with the square root of lambda; with it in the header, the
+    same networks suit every rate.
+    """
+    return max(-64, min(63, round(8 * 0.5 * math.log2(lam / 1e-3))))
+
+
+def core_network(height: int, width: int, lam: float) -> CoreConfig:
     """The core-fusion network for a picture of this size.
 
     Levels up to stride 2^6 below a megapixel, one more up to three and two beyond (Cool-chic 5);
@@ -117,4 +127,5 @@ def core_network(height: int, width: int) -> CoreConfig:
         width=8 if small else 16,
         octaves=3,
         tile=10 if pixels > TILED_PIXELS else 0,
+        gain=latent_gain(lam),
     )

@@ -1,0 +1,102 @@
+"""Priors: weights that the symbols of a core-fusion file are relative to.
+
+Networks of different pictures resemble each other; a file that names a prior codes only the
+differences, most of which are zero. A prior is part of the format: its integers never change, a
+better one gets a new number. `tools/train_prior.py` makes them. Number 0 is "all zeros".
+
+A prior is trained with seven levels and three channels. For more levels, what belongs to the
+coarsest one is repeated; for fewer, the coarser ones are left out; tensors whose shape depends on
+the channels start from zero for pictures of other than three channels.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from formats.errors import InputError
+
+if TYPE_CHECKING:
+    from formats.core import CoreConfig
+
+__all__ = ["PRIORS", "PriorTensor", "check_prior", "prior_tensors"]
+
+PRIORS: tuple[int, ...] = ()
+"""Numbers of the priors that this version knows, besides 0."""
+
+LEVEL_AXIS = {
+    "context.level": 1,
+    "kernel": 0,
+    "filter": 0,
+    "tail.weight": 1,
+    "skip": 1,
+}
+"""Axis of a tensor that runs over levels (`kernel`: over the stages between them)."""
+
+
+@dataclass(frozen=True)
+class PriorTensor:
+    """Start of one tensor: values * 2^exponent, exactly.
+
+    Attributes:
+        values: int64, of the tensor's shape.
+        exponent: -24..0; the context's is the fixed point of its tensor.
+    """
+
+    values: npt.NDArray[np.int64]
+    exponent: int
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """The real values."""
+        return np.ldexp(self.values.astype(np.float64), self.exponent)
+
+
+@lru_cache(maxsize=8)
+def _load(number: int) -> dict[str, Any]:
+    text = resources.files("formats").joinpath(f"data/prior{number}.json").read_text("ascii")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def check_prior(config: CoreConfig) -> None:
+    """Refuse a configuration that its prior was not made for.
+
+    Raises:
+        InputError: it has other dimensions than the prior's networks.
+    """
+    if not config.prior:
+        return
+    stored = _load(config.prior)
+    for name in ("hidden", "width", "octaves", "magnitudes"):
+        if getattr(config, name) != stored[name]:
+            raise InputError(
+                f"core network {name}: prior {config.prior} is for {stored[name]}, "
+                f"got {getattr(config, name)}"
+            )
+
+
+def prior_tensors(config: CoreConfig, channels: int) -> dict[str, PriorTensor]:
+    """The start of every tensor that has one; the others start from zero."""
+    if not config.prior:
+        return {}
+    stored = _load(config.prior)["tensors"]
+    found = {}
+    for spec in config.tensors({}, channels):
+        if spec.name not in stored:
+            continue
+        entry = stored[spec.name]
+        values = np.array(entry["values"], dtype=np.int64).reshape(entry["shape"])
+        if spec.name in LEVEL_AXIS:
+            axis = LEVEL_AXIS[spec.name]
+            wanted = np.minimum(np.arange(spec.shape[axis]), values.shape[axis] - 1)
+            values = values.take(wanted, axis=axis)
+        if values.shape == spec.shape:
+            found[spec.name] = PriorTensor(values, entry["exponent"])
+    return found

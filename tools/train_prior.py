@@ -1,0 +1,123 @@
+"""Train a prior: weights that files of core fusion are coded relative to (formats/priors.py).
+
+    python tools/train_prior.py 1 --lambda 1e-3 --steps 1500 \
+        --images ../shared/data/images/photo_*.png ../shared/data/images/art_*.png
+
+One network is fitted to a mosaic of crops of many pictures, so that it learns what they have in
+common. Its weights, as integers, go to formats/data/prior<number>.json. A number that has been
+released must never be trained anew: files name it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.network.core import CoreCoordX
+from codec.network.presets import latent_gain
+from formats.atomic import write_bytes
+from formats.context import CONTEXT_BITS
+from formats.core import CoreConfig
+from formats.priors import prior_tensors
+
+FINEST = 12
+"""Fractional bits of the weights outside the context network."""
+
+
+def mosaic(paths: list[Path], side: int, columns: int) -> torch.Tensor:
+    """Centre crops of all pictures side by side: (3, rows * side, columns * side) in [0, 1].
+
+    Large pictures are reduced first, so that a crop shows about as much as of a small one.
+    """
+    tiles = []
+    for path in paths:
+        image = Image.open(path).convert("RGB")
+        factor = max(1, min(image.size) // 512)
+        image = image.reduce(factor)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        tiles.append(np.asarray(image.crop((left, top, left + side, top + side))))
+    tiles = tiles[: len(tiles) // columns * columns]
+    rows = [np.hstack(tiles[n : n + columns]) for n in range(0, len(tiles), columns)]
+    return torch.from_numpy(np.vstack(rows)).permute(2, 0, 1).float() / 255
+
+
+def to_integers(weights: dict[str, torch.Tensor]) -> dict[str, object]:
+    """Weights as integers in the resolution in which files know them."""
+    stored = {}
+    for name, value in weights.items():
+        bits = CONTEXT_BITS.get(name, FINEST)
+        integers = np.rint(np.ldexp(value.double().cpu().numpy(), bits)).astype(np.int64)
+        stored[name] = {
+            "exponent": -bits,
+            "shape": list(integers.shape),
+            "values": integers.flatten().tolist(),
+        }
+    return stored
+
+
+def main() -> None:
+    """Fit, and write the prior."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("number", type=int, help="number of the prior, 1..255")
+    parser.add_argument("--images", type=Path, nargs="+", required=True)
+    parser.add_argument("--lambda", dest="lam", type=float, default=1e-3)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--rate", type=float, default=0.015, help="learning rate of the networks")
+    parser.add_argument("--side", type=int, default=192, help="side of a crop in pixels")
+    parser.add_argument("--columns", type=int, default=4, help="crops in a row of the mosaic")
+    parser.add_argument("--start", type=int, default=0, help="prior to start from")
+    parser.add_argument("--hidden", type=int, default=16)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--magnitudes", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("-o", "--output", type=Path)
+    args = parser.parse_args()
+    target = mosaic(args.images, args.side, args.columns).to(args.device)
+    config = CoreConfig(
+        hidden=args.hidden,
+        width=args.width,
+        magnitudes=args.magnitudes,
+        prior=args.start,
+        gain=latent_gain(args.lam),
+    )
+    lengths = {"y": target.shape[1], "x": target.shape[2]}
+    net = CoreCoordX(config, lengths, 3)
+    with torch.no_grad():
+        for name, tensor in prior_tensors(config, 3).items():
+            net.parameter(name).copy_(torch.from_numpy(tensor.weights))
+    net = net.to(args.device)
+    # Only the soft stage: the networks are wanted, not the integers of these pictures.
+    fit = CoreFitConfig(args.lam, args.steps, rate=args.rate, soft_share=1.0, hard_share=0.0)
+    fitter = CoreFitter(net, target, fit)
+    started = time.perf_counter()
+    while fitter.step + 1 < args.steps:
+        report = fitter.advance()
+        if report.step % 100 == 0 or report.step == 1:
+            seconds = time.perf_counter() - started
+            print(
+                f"{report.step:6} {report.psnr:.2f} dB {report.bpp:.4f} bpp {seconds:.0f} s",
+                flush=True,
+            )
+    stored = {
+        "number": args.number,
+        "hidden": config.hidden,
+        "width": config.width,
+        "octaves": config.octaves,
+        "magnitudes": config.magnitudes,
+        "lambda": args.lam,
+        "tensors": to_integers(fitter.weights()),
+    }
+    path = args.output or Path(f"formats/data/prior{args.number}.json")
+    write_bytes(path, (json.dumps(stored, separators=(",", ":")) + "\n").encode())
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
