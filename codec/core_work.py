@@ -13,7 +13,7 @@ from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.fit.core_search import CoreResult, CoreRound, CoreSearch
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
-from codec.quantise_core import set_weights
+from codec.quantise_core import prior_weights, set_weights
 from codec.signal import Samples, to_signal
 from codec.work import FinishedUnit, Work
 from formats.core import CoreConfig
@@ -32,18 +32,16 @@ class CoreWork(Work):
     network: CoreConfig | None
 
     def prepare(self) -> None:
-        """Size the network by the picture."""
-        if self.network is None:
-            self.network = core_network(self.height, self.width)
-        self.check_format(self.network)
+        """Refuse what the format cannot hold, and targets below the smallest file."""
+        network = self.network or core_network(self.height, self.width, 1e-3)
+        self.check_format(network)
         goal = self.goal(0)
         if goal.bits is not None:
-            tensors = self.network.tensors(self.lengths(0), self.channels)
+            tensors = network.tensors(self.lengths(0), self.channels)
             self.refuse_target(goal.bits, 8 * len(tensors) + 64, "the picture")
 
     def unit(self, number: int, samples: Samples) -> FinishedUnit:
         """Fit the picture in as many rounds as its target takes."""
-        assert self.network is not None
         signal = to_signal(samples, self.media.bit_depth, self.device)
         goal = self.goal(number)
         if goal.lam is not None:
@@ -53,6 +51,8 @@ class CoreWork(Work):
         else:
             assert goal.psnr is not None
             lam = PSNR_FACTOR * 10 ** (-goal.psnr / 10)
+        self.network = self.network or core_network(self.height, self.width, lam)
+        self.prior = prior_weights(self.network, self.channels)
         first = CoreFitConfig(lam, self.options.budget, seed=self.options.seed)
         search = CoreSearch(goal, first)
         history = [core_result_from_values(h) for h in self.checkpoint.history]
@@ -74,7 +74,10 @@ class CoreWork(Work):
         assert self.network is not None
         net = CoreCoordX(self.network, self.lengths(0), self.channels, seed=plan.fit.seed)
         net = net.to(self.device)
-        fitter = CoreFitter(net, signal, plan.fit)
+        with torch.no_grad():
+            for name, value in self.prior.items():
+                net.parameter(name).copy_(value)
+        fitter = CoreFitter(net, signal, plan.fit, self.prior)
         if plan.start is not None:
             net.assign(history[plan.start].weights)
             fitter.start_from(history[plan.start].latents)
@@ -84,7 +87,7 @@ class CoreWork(Work):
         coded, grids = fitter.result()
         payload, seen = pack_core_unit(0, self.network, coded, grids, self.height, self.width)
         decoded = CoreCoordX(self.network, self.lengths(0), self.channels, seed=None)
-        set_weights(decoded, coded, {})
+        set_weights(decoded, coded, self.prior)
         decoded.load_latents(seen)
         decoded = decoded.requires_grad_(False).to(self.device)
         picture = CoreReconstructor(decoded, self.media.bit_depth).region(range(1), None)

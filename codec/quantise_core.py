@@ -18,10 +18,12 @@ from torch import Tensor
 from codec.fit.core_distortion import CoreDistortion
 from codec.network.core import CoreCoordX
 from codec.rate import ContextRate
+from formats.core import CoreConfig
 from formats.entropy import best_table
+from formats.priors import prior_tensors
 from formats.weights import CodedTensor
 
-__all__ = ["FINEST", "finest_step", "quantise_networks", "set_weights"]
+__all__ = ["FINEST", "finest_step", "prior_weights", "quantise_networks", "set_weights"]
 
 FINEST = {"context.bias": -12, "context.hidden_bias": -12, "context.level": -12}
 """Finest step of the context's tensors; 2^-6 for its other ones."""
@@ -101,6 +103,14 @@ def quantise_networks(
     return tensors
 
 
+def prior_weights(config: CoreConfig, channels: int) -> dict[str, Tensor]:
+    """What coded weights are added to, by name; tensors that start from zero are left out."""
+    return {
+        name: torch.from_numpy(tensor.weights.astype(np.float32))
+        for name, tensor in prior_tensors(config, channels).items()
+    }
+
+
 def set_weights(
     net: CoreCoordX, tensors: Sequence[CodedTensor], prior: Mapping[str, Tensor]
 ) -> None:
@@ -109,7 +119,7 @@ def set_weights(
         for spec, tensor in zip(net.specs, tensors, strict=True):
             parameter = net.parameter(spec.name)
             value = torch.from_numpy(tensor.values).to(parameter)
-            parameter.copy_(value + prior[spec.name] if spec.name in prior else value)
+            parameter.copy_(value + prior[spec.name].to(value) if spec.name in prior else value)
 
 
 def _search(

@@ -17,12 +17,21 @@ import numpy as np
 import numpy.typing as npt
 
 from formats.core import NEIGHBOURS, CoreConfig
-from formats.errors import CorruptError
+from formats.errors import CorruptError, InputError
 from formats.lattice import BASE, LIMIT, Pass
 from formats.priors import PriorTensor, prior_tensors
 from formats.weights import MAX_STEP, CodedTensor
 
-__all__ = ["CONTEXT_BITS", "ContextNetwork", "Scratch"]
+__all__ = [
+    "CONTEXT_BITS",
+    "EXACT",
+    "MEAN_LIMIT",
+    "MIDDLE",
+    "TOP",
+    "TOP_SCALE",
+    "ContextNetwork",
+    "Scratch",
+]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -97,10 +106,16 @@ class ContextNetwork:
     Raises:
         CorruptError: a step outside the fixed-point range, or weights so large that float32
             sums would not be exact.
+        InputError: a tensor is missing or has another shape.
     """
 
     def __init__(self, config: CoreConfig, tensors: Mapping[str, CodedTensor]) -> None:
         self.config = config
+        for spec in config.tensors({}, 1):
+            if spec.name in CONTEXT_BITS:
+                shape = tensors[spec.name].symbols.shape if spec.name in tensors else None
+                if shape != spec.shape:
+                    raise InputError(f"{spec.name}: expected the shape {spec.shape}, got {shape}")
         prior = prior_tensors(config, 3)
         fixed = {
             name: _fixed(name, tensors[name], prior.get(name))

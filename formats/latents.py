@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,89 +39,76 @@ class _Groups:
     Attributes:
         nearest: (n,) int32, the integer nearest to the mean; raster order.
         order: (c,) positions that are coded, by ascending key, raster order within a key.
-        flip: (c,) True where the table is mirrored.
-        reach: (c,) T of each one's table.
+        sign: (c,) int32, -1 where the table is mirrored, else 1.
+        reach: (c,) int32, T of each one's table.
         tables: (key, first, end) of each group in `order`.
     """
 
     nearest: Codes
     order: npt.NDArray[np.intp]
-    flip: npt.NDArray[np.bool_]
+    sign: Codes
     reach: Codes
     tables: list[tuple[int, int, int]]
+
+    def place(self, residuals: Codes) -> Codes:
+        """The values (n,) whose residuals, in `order`, are these."""
+        spread = np.zeros_like(self.nearest)
+        spread[self.order] = residuals
+        spread += self.nearest
+        return spread
 
 
 def _group(mean: npt.NDArray[np.int16], scale: npt.NDArray[np.uint8]) -> _Groups:
     nearest = (mean + 4) >> 3
-    offset = mean - (nearest << 3)
-    key = scale.astype(np.uint16) * np.uint16(OFFSETS) + np.abs(offset).astype(np.uint16)
-    coded = np.flatnonzero(scale)
-    if len(coded) == len(key):
-        order = np.argsort(key, kind="stable")  # two bytes: a radix sort
+    offset = mean - (nearest << 3)  # -4..3 eighths
+    key = (scale * np.int16(OFFSETS) + np.abs(offset)).astype(np.uint16)
+    if scale.all():
+        order = np.argsort(key, kind="stable")  # keys of two bytes: a radix sort
     else:
+        coded = np.flatnonzero(scale)
         order = coded[np.argsort(key[coded], kind="stable")]
     counts = np.bincount(key, minlength=LATENT_TABLES)
     counts[:OFFSETS] = 0
     keys = np.flatnonzero(counts)
-    ends = np.cumsum(counts[keys])
+    counts = counts[keys]
+    ends = np.cumsum(counts)
     return _Groups(
         nearest.astype(np.int32),
         order,
-        (offset < 0)[order],
-        np.repeat(_REACH[keys // OFFSETS], counts[keys]),
-        list(zip(keys.tolist(), (ends - counts[keys]).tolist(), ends.tolist(), strict=True)),
+        (offset >> 15 | 1)[order].astype(np.int32),
+        np.repeat(_REACH[keys // OFFSETS], counts),
+        list(zip(keys.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True)),
     )
 
 
-class _Encoder:
-    """Codes the grids' values; values out of reach become the nearest within it."""
-
-    def __init__(self) -> None:
-        self.coder = LatentEncoder()
-
-    def __call__(self, groups: _Groups, values: Codes) -> Codes:
-        wanted = (values - groups.nearest)[groups.order]
-        residual = np.clip(wanted, -groups.reach, groups.reach)
-        indices = np.where(groups.flip, -residual, residual) + groups.reach
-        self.code([(key, indices[first:end]) for key, first, end in groups.tables])
-        result = groups.nearest.copy()
-        result[groups.order] += residual
-        return result
-
-    def code(self, groups: list[tuple[int, Codes]]) -> None:
-        self.coder.encode(groups)
+def _write(
+    emit: Callable[[list[tuple[int, Codes]]], None], groups: _Groups, values: Codes
+) -> Codes:
+    """Hand the residuals of a pass to `emit`; return the values as a decoder will see them."""
+    residuals = (values - groups.nearest)[groups.order]
+    np.clip(residuals, -groups.reach, groups.reach, out=residuals)
+    indices = residuals * groups.sign + groups.reach
+    emit([(key, indices[first:end]) for key, first, end in groups.tables])
+    return groups.place(residuals)
 
 
-class _Meter(_Encoder):
-    """Counts the bits instead of writing them."""
-
-    def __init__(self) -> None:
-        self.bits = 0.0
-
-    def code(self, groups: list[tuple[int, Codes]]) -> None:
-        self.bits += sum(float(latent_bits(key)[indices].sum()) for key, indices in groups)
-
-
-class _Decoder:
-    """Reads the values; those it is given are not used."""
-
-    def __init__(self, data: bytes, where: str) -> None:
-        self.coder = LatentDecoder(data, where)
-
-    def __call__(self, groups: _Groups, values: Codes) -> Codes:
-        result = groups.nearest.copy()
-        if groups.tables:
-            parts = self.coder.decode([(key, end - first) for key, first, end in groups.tables])
-            residual = np.concatenate(parts) - groups.reach
-            result[groups.order] += np.where(groups.flip, -residual, residual)
-        return result
+def _read(coder: LatentDecoder, groups: _Groups, values: Codes) -> Codes:
+    """Read the residuals of a pass; what `values` holds is not used."""
+    if not groups.tables:
+        return groups.nearest
+    residuals = np.concatenate(
+        coder.decode([(key, end - first) for key, first, end in groups.tables])
+    )
+    residuals -= groups.reach
+    residuals *= groups.sign
+    return groups.place(residuals)
 
 
 def _walk(
     network: ContextNetwork,
     grids: Sequence[Grid],
     code: Callable[[_Groups, Codes], Codes],
-    after_level: Callable[[int], Any] = lambda level: None,
+    after_level: Callable[[], None] = lambda: None,
 ) -> None:
     """Visit every pass in coding order and put what `code` returns into the grids."""
     scratch, parent = Scratch(), None
@@ -132,7 +120,7 @@ def _walk(
             coded = code(_group(mean, scale), values.reshape(-1))
             values[...] = coded.reshape(values.shape)
         parent = plane(grid)
-        after_level(level)
+        after_level()
 
 
 def _own(network: ContextNetwork, grids: Sequence[npt.NDArray[np.integer[Any]]]) -> list[Grid]:
@@ -140,7 +128,7 @@ def _own(network: ContextNetwork, grids: Sequence[npt.NDArray[np.integer[Any]]])
     shapes = [grid.shape for grid in grids]
     if (
         len(grids) != network.config.levels
-        or any(len(shape) != 2 for shape in shapes)
+        or any(len(shape) != 2 or 0 in shape for shape in shapes)
         or shapes != network.config.level_shapes(*shapes[0])
     ):
         raise InputError(
@@ -168,9 +156,9 @@ def encode_segment(
         InputError: the grids' number or shapes do not fit.
     """
     own = _own(network, grids)
-    encoder = _Encoder()
-    _walk(network, own, encoder)
-    return encoder.coder.done(), own
+    coder = LatentEncoder()
+    _walk(network, own, partial(_write, coder.encode))
+    return coder.done(), own
 
 
 def decode_segment(
@@ -191,9 +179,9 @@ def decode_segment(
         CorruptError: the stream is not one that an encoder writes for these grids.
     """
     grids = [np.zeros(shape, np.int32) for shape in shapes]
-    decoder = _Decoder(data, where)
-    _walk(network, grids, decoder)
-    decoder.coder.finish()
+    coder = LatentDecoder(data, where)
+    _walk(network, grids, partial(_read, coder))
+    coder.finish()
     return grids
 
 
@@ -205,13 +193,13 @@ def level_bits(
     Raises:
         InputError: as `encode_segment`.
     """
-    meter, bits = _Meter(), [0.0] * len(grids)
+    bits = [0.0]
 
-    def after(level: int) -> None:
-        bits[level], meter.bits = meter.bits, 0.0
+    def emit(groups: list[tuple[int, Codes]]) -> None:
+        bits[-1] += sum(float(latent_bits(key)[indices].sum()) for key, indices in groups)
 
-    _walk(network, _own(network, grids), meter, after)
-    return bits
+    _walk(network, _own(network, grids), partial(_write, emit), lambda: bits.append(0.0))
+    return bits[-2::-1]  # the walk is from the coarsest level to the finest
 
 
 def segment_bits(network: ContextNetwork, grids: Sequence[npt.NDArray[np.integer[Any]]]) -> float:

@@ -157,43 +157,55 @@ def latent_support(scale: int) -> int:
     return max(255, 16 << max((scale - 18) // 5, 0))
 
 
+def _times(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """(a * b) >> 62 exactly, for values up to 2^62: products of 31-bit halves fit 64 bits."""
+    half, low = np.uint64(31), np.uint64((1 << 31) - 1)
+    a1, a0, b1, b0 = a >> half, a & low, b >> half, b & low
+    product: npt.NDArray[np.uint64] = a1 * b1 + ((a1 * b0 + a0 * b1 + (a0 * b0 >> half)) >> half)
+    return product
+
+
 @lru_cache(maxsize=LATENT_SCALES)
-def _powers(scale: int) -> tuple[list[int], list[int]]:
-    """exp(-n / (8 b)) for n = 0..8, and for n = 0, 8, 16 .. 8 T or up to the first 0."""
+def _masses(scale: int) -> npt.NDArray[np.int64]:
+    """Frequencies beyond 1 of the residuals 1, 2 .. on a side that begins j / 8 from the mean.
+
+    With t(n) = exp(-n / (8 b)), residual r has half of t(8 (r - 1) + j) - t(8 r + j).
+
+    Returns:
+        (9, n), j = 0..8, for r = 1..n; n is at most T, further ones are 0.
+    """
+    reach = latent_support(scale)
     small = [1 << SHIFT]
     for _ in range(8):
         small.append(small[-1] * PHI[scale] >> SHIFT)
-    large, theta = [1 << SHIFT], small[8]
-    for _ in range(latent_support(scale)):
-        large.append(large[-1] * theta >> SHIFT)
-        if not large[-1]:
-            break
-    return small, large
+    large = [1 << SHIFT]
+    while large[-1] and len(large) <= reach:
+        large.append(large[-1] * small[8] >> SHIFT)
+    tails = _times(np.array(small, np.uint64)[:, None], np.array(large, np.uint64))
+    doubled = (tails[:, :-1] - tails[:, 1:]).astype(np.int64)  # twice the mass, up to 2^62
+    free = TOTAL - (2 * reach + 1)
+    masses: npt.NDArray[np.int64] = (doubled >> 23) * free >> 40
+    return masses
 
 
 @lru_cache(maxsize=LATENT_TABLES)
 def latent_frequencies(key: int) -> npt.NDArray[np.int64]:
     """Frequencies of the residuals -T..T of a latent: (2 T + 1,) int64, each >= 1, sum 2^24.
 
-    With t(n) = exp(-n / (8 b)) and the mean f / 8, the mass of r > 0 is half of
-    t(8 r - f - 4) - t(8 r - f + 4), that of -r half of t(8 r + f - 4) - t(8 r + f + 4); 0 takes
-    what is left.
-
     Args:
-        key: scale * OFFSETS + f, scale 1..63, f 0..4.
+        key: scale * OFFSETS + f: scale 1..63, mean f / 8, f 0..4.
 
     Raises:
         CorruptError: no such table.
     """
     scale, offset = divmod(key, OFFSETS)
     reach = latent_support(scale)
-    small, large = _powers(scale)
-    size = 2 * reach + 1
-    result = np.ones(size, dtype=np.int64)
-    for side, shift in ((result[reach + 1 :], 4 - offset), (result[reach - 1 :: -1], 4 + offset)):
-        tail = np.array([p * small[shift] >> SHIFT for p in large], dtype=np.int64)
-        mass = tail[:-1] - tail[1:]  # twice the mass, below 2^62
-        side[: len(mass)] += (mass >> 23) * (TOTAL - size) >> 40
-    result[reach] += TOTAL - int(result.sum())
+    masses = _masses(scale)
+    count = masses.shape[1]
+    result = np.ones(2 * reach + 1, dtype=np.int64)
+    result[reach + 1 : reach + 1 + count] += masses[4 - offset]
+    result[reach - count : reach] += masses[4 + offset, ::-1]
+    result[reach] = 0
+    result[reach] = TOTAL - result.sum()
     result.flags.writeable = False
     return result

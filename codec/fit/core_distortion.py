@@ -85,10 +85,8 @@ class CoreDistortion:
         back = error.mul_(2.0 / error.numel())
         for layer in reversed(range(self.config.residuals)):
             back = self._convolve_back(w, grad, layer, padded[layer], back)
-        feature_grad = self._tail_back(w, grad, features, back.reshape(channels, -1)).mul_(
-            self.gain
-        )
-        parts = feature_grad.view(-1, height, width).unbind(0)
+        feature_grad = self._tail_back(w, grad, features, back.reshape(channels, -1))
+        parts = feature_grad.mul_(self.gain).view(-1, height, width).unbind(0)
         found = torch.autograd.grad(planes, [*leaves, *grids], list(parts))
         grad["filter"] = found[0]
         if len(leaves) > 1:

@@ -67,17 +67,18 @@ def video_file(metadata: dict[str, bytes] | None = None) -> bytes:
     return write_container(header, units, frames, metadata)
 
 
-def core_tensors(config: CoreConfig, channels: int, seed: int = 0) -> list[CodedTensor]:
+def core_tensors(
+    config: CoreConfig, channels: int, seed: int = 0, spread: float = 10.0
+) -> list[CodedTensor]:
     """Weights whose context network predicts all sorts of means and scales."""
     rng = np.random.default_rng(seed)
-    spread = {"context.hidden": 10, "context.out": 10}
-    return [
-        CodedTensor(
-            np.rint(rng.laplace(0, spread.get(spec.name, 6), spec.shape)).astype(np.int32),
-            -6 if spec.name.startswith("context") else -8,
-        )
-        for spec in config.tensors({}, channels)
-    ]
+    tensors = []
+    for spec in config.tensors({}, channels):
+        context = spec.name.startswith("context")
+        wide = spread if spec.name in ("context.hidden", "context.out") else 0.6 * spread
+        symbols = np.rint(rng.laplace(0, wide, spec.shape)).astype(np.int32)
+        tensors.append(CodedTensor(symbols, -6 if context else -8))
+    return tensors
 
 
 def core_grids(

@@ -5,7 +5,21 @@ import numpy as np
 import pytest
 
 from formats.errors import CorruptError
-from formats.tables import GAUSSIAN, TABLES, THETA, TOTAL, frequencies, support
+from formats.tables import (
+    GAUSSIAN,
+    LATENT_SCALES,
+    LATENT_TABLES,
+    OFFSETS,
+    PHI,
+    TABLES,
+    THETA,
+    TOTAL,
+    frequencies,
+    latent_frequencies,
+    latent_support,
+    support,
+)
+from tests.conformance import reference_core
 
 
 def test_constants_are_the_floor_of_the_exponential() -> None:
@@ -56,3 +70,72 @@ def test_unknown_table_is_refused() -> None:
     for table in (-1, TABLES, 255):
         with pytest.raises(CorruptError, match="frequency table"):
             frequencies(table)
+
+
+LATENT_KEYS = range(OFFSETS, LATENT_TABLES)
+
+
+def test_latent_constants_are_the_floor_of_the_exponential() -> None:
+    getcontext().prec = 60
+    assert len(PHI) == LATENT_SCALES
+    for scale, phi in enumerate(PHI):
+        b = Decimal(2) ** (Decimal(scale - 22) / 5)
+        assert phi == int((-1 / (8 * b)).exp() * 2**62)
+
+
+@pytest.mark.parametrize("key", LATENT_KEYS)
+def test_latent_frequencies_are_those_of_the_specification(key: int) -> None:
+    reach = latent_support(key // OFFSETS)
+    f = latent_frequencies(key)
+    assert (reach, f.tolist()) == reference_core.table(key)
+    assert f.shape == (2 * reach + 1,)
+    assert int(f.min()) >= 1
+    assert int(f.sum()) == TOTAL
+    assert np.all(np.diff(f[reach + 1 :]) <= 0)
+    assert np.all(np.diff(f[:reach]) >= 0)
+    if key % OFFSETS == 0:  # mean 0
+        assert np.array_equal(f, f[::-1])
+    else:  # the mean is positive: right is likelier than left
+        assert np.all(f[reach + 1 :] >= f[reach - 1 :: -1])
+    if key % OFFSETS == 4:  # half way between 0 and 1, mirrored there but for the remainder
+        assert abs(int(f[reach] - f[reach + 1])) <= 2 * reach
+
+
+@pytest.mark.parametrize("key", [*range(5, 320, 7)])
+def test_latent_tables_match_the_integrated_distribution(key: int) -> None:
+    scale, offset = divmod(key, OFFSETS)
+    b, mean = 2.0 ** ((scale - 22) / 5), offset / 8
+    reach = latent_support(scale)
+    edges = np.arange(-reach, reach + 2) - 0.5 - mean
+    cdf = np.where(edges < 0, np.exp(-np.abs(edges) / b) / 2, 1 - np.exp(-np.abs(edges) / b) / 2)
+    expected = np.diff(cdf)
+    found = latent_frequencies(key) / TOTAL
+    # Every symbol has one 2^-24 for itself: 2 T + 1 of them are taken from the others.
+    assert np.abs(found - expected).max() < (2 * reach + 3) / TOTAL
+    inside = expected > 0
+    divergence = (expected[inside] * np.log2(expected[inside] / found[inside])).sum()
+    assert divergence < 0.001  # bits a latent
+
+
+def test_latent_reach_is_about_sixteen_scales() -> None:
+    for scale in range(1, LATENT_SCALES):
+        b = 2.0 ** ((scale - 22) / 5)
+        assert latent_support(scale) >= 16 * b
+        assert latent_support(scale) == 255 or latent_support(scale) <= 32 * b
+    assert latent_support(LATENT_SCALES - 1) == 8192
+
+
+def test_latent_tables_are_frozen() -> None:
+    """A change here breaks every file of core fusion ever written."""
+    digest = hashlib.sha256()
+    for key in LATENT_KEYS:
+        digest.update(latent_frequencies(key).astype("<i8").tobytes())
+    assert digest.hexdigest() == "ba75ca551b8ebfe194dacf490765b7e5ca7b264f4e7c4cde1591bacff1001d31"
+    with pytest.raises(ValueError, match="read-only"):
+        latent_frequencies(5)[0] = 2
+
+
+def test_unknown_latent_scale_is_refused() -> None:
+    for key in (-1, 0, 4, LATENT_TABLES):
+        with pytest.raises(CorruptError, match="latent scale"):
+            latent_frequencies(key)

@@ -1,11 +1,47 @@
+import tracemalloc
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from formats.container import Container, write_container
+from formats import limits
+from formats.container import SIGNATURE, Container, write_container
 from formats.core import CoreConfig
-from formats.errors import CorruptError, InputError
-from formats.unit import pack_core_unit
-from tests.formats.factory import core_grids, core_tensors, image_header
+from formats.cursor import Writer
+from formats.errors import (
+    CoordXError,
+    CorruptError,
+    FormatError,
+    InputError,
+    LimitError,
+    TruncatedError,
+)
+from formats.header import Header
+from formats.latents import MAX_LATENT
+from formats.unit import CoreUnit, pack_core_unit, unpack_core_unit
+from formats.weights import CodedTensor
+from tests.formats.factory import core_grids, core_tensors, image_file, image_header
+from tests.formats.test_container import END, START, chunk
+
+SMALL = CoreConfig(levels=3, hidden=3, residuals=1, width=4, octaves=2)
+
+
+def header_of(config: CoreConfig, height: int, width: int, channels: int = 3) -> Header:
+    return image_header(network=config, height=height, width=width, channels=channels)
+
+
+def payload_of(config: CoreConfig, height: int, width: int, spread: float = 3.0) -> bytes:
+    grids = core_grids(config, height, width, spread)
+    return pack_core_unit(0, config, core_tensors(config, 3), grids, height, width)[0]
+
+
+def small_file() -> bytes:
+    return write_container(header_of(SMALL, 9, 14), [payload_of(SMALL, 9, 14)], [1])
+
+
+def silent(config: CoreConfig, channels: int = 3) -> bytes:
+    """The shortest weights: every tensor is zero."""
+    return b"\x00" + b"\xff" * len(config.tensors({}, channels)) + b"\x00"
 
 
 @pytest.mark.parametrize(
@@ -14,6 +50,7 @@ from tests.formats.factory import core_grids, core_tensors, image_header
         (37, 53, 3, CoreConfig()),
         (1, 1, 1, CoreConfig(levels=1, octaves=0)),
         (7, 7, 3, CoreConfig(levels=3, octaves=4, magnitudes=True)),
+        (1, 300, 3, CoreConfig(tile=8, width=3)),
         (300, 600, 3, CoreConfig(tile=8, width=8)),
         (20, 30, 4, CoreConfig(octaves=0, levels=8, width=3)),
     ],
@@ -21,33 +58,234 @@ from tests.formats.factory import core_grids, core_tensors, image_header
 def test_files_of_core_fusion_round_trip(
     height: int, width: int, channels: int, config: CoreConfig
 ) -> None:
-    header = image_header(network=config, height=height, width=width, channels=channels)
+    header = header_of(config, height, width, channels)
     tensors = core_tensors(config, channels)
-    payload, seen = pack_core_unit(
-        0, config, tensors, core_grids(config, height, width), height, width
-    )
+    grids = core_grids(config, height, width)
+    payload, seen = pack_core_unit(0, config, tensors, grids, height, width)
     with Container.open(write_container(header, [payload], [1])) as box:
-        box.verify()
+        assert [span.kind for span in box.verify()] == ["H", "U", "E"]
         assert box.header == header
         unit = box.core_unit(0)
         weights = box.unit(0)
     for tensor, a, b in zip(tensors, unit.tensors, weights, strict=True):
         assert np.array_equal(tensor.symbols, a.symbols)
         assert np.array_equal(tensor.symbols, b.symbols)
+        assert tensor.step == a.step == b.step
     for a, b in zip(seen, unit.grids(), strict=True):
         assert np.array_equal(a, b)
-    assert len(unit.segments) == (6 if config.tile else 1)
 
 
-def test_a_network_that_is_not_exact_is_refused() -> None:
-    config = CoreConfig()
-    tensors = core_tensors(config, 3)
-    tensors[0].symbols[:] = 60_000
+def test_a_tile_is_decoded_without_the_others() -> None:
+    config = CoreConfig(tile=8, width=4, levels=4)
+    header = header_of(config, 300, 520)
+    payload, seen = pack_core_unit(
+        0, config, core_tensors(config, 3), core_grids(config, 300, 520), 300, 520
+    )
+    unit = unpack_core_unit(payload, 0, header)
+    assert len(unit.segments) == len(unit.streams) == 6
+    for index, box in enumerate(unit.segments):
+        alone = CoreUnit(
+            unit.number,
+            unit.tensors,
+            unit.network,
+            unit.height,
+            unit.width,
+            unit.segments,
+            [s if i == index else b"broken" for i, s in enumerate(unit.streams)],
+        )
+        for level, grid in enumerate(alone.segment(index)):
+            assert np.array_equal(grid, seen[level][box.crop(level)])
+    with pytest.raises(CorruptError, match="unit 0, tile 1"):
+        alone.segment(1)
+    for index in (-1, 6):
+        with pytest.raises(InputError, match=r"tile: expected 0\.\.5"):
+            unit.segment(index)
+
+
+def test_latents_out_of_range_are_clamped_as_the_decoder_sees_them() -> None:
+    grids = [
+        np.full(shape, 10**9 * (-1) ** level, np.int64)
+        for level, shape in enumerate(SMALL.level_shapes(9, 14))
+    ]
+    payload, seen = pack_core_unit(0, SMALL, core_tensors(SMALL, 3), grids, 9, 14)
+    found = unpack_core_unit(payload, 0, header_of(SMALL, 9, 14)).grids()
+    for a, b in zip(found, seen, strict=True):
+        assert np.array_equal(a, b)
+        assert 0 < int(np.abs(a).max()) <= MAX_LATENT
+
+
+# -- what an encoder may not hand over ---------------------------------------------------------
+
+
+def test_what_does_not_fit_the_configuration_is_refused() -> None:
+    tensors, grids = core_tensors(SMALL, 3), core_grids(SMALL, 9, 9)
+    with pytest.raises(InputError, match="expected grids"):
+        pack_core_unit(0, SMALL, tensors, grids, 9, 8)
+    with pytest.raises(InputError, match="expected 16 tensors, got 15"):
+        pack_core_unit(0, SMALL, tensors[:-1], grids, 9, 9)
+    wrong = [*tensors[:-1], CodedTensor(np.zeros(2, np.int32), 0)]
+    with pytest.raises(InputError, match="residual0.bias"):
+        pack_core_unit(0, SMALL, wrong, grids, 9, 9)
+    large = [CodedTensor(np.full_like(tensors[0].symbols, 60_000), 0), *tensors[1:]]
     with pytest.raises(CorruptError, match="2\\^24"):
-        pack_core_unit(0, config, tensors, core_grids(config, 9, 9), 9, 9)
+        pack_core_unit(0, SMALL, large, grids, 9, 9)
 
 
-def test_grids_of_other_shapes_are_refused() -> None:
-    config = CoreConfig()
-    with pytest.raises(InputError, match="grids"):
-        pack_core_unit(0, config, core_tensors(config, 3), core_grids(config, 9, 9), 9, 8)
+# -- damage ------------------------------------------------------------------------------------
+
+
+def test_every_prefix_of_a_file_is_truncated() -> None:
+    data = small_file()
+    for length in range(len(data)):
+        with pytest.raises(TruncatedError):
+            Container.open(data[:length]).verify()
+
+
+def test_every_flipped_bit_is_a_typed_error() -> None:
+    data = small_file()
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(FormatError):
+            Container.open(bytes(changed)).verify()
+
+
+def test_every_prefix_of_a_payload_is_a_typed_error() -> None:
+    header, payload = header_of(SMALL, 9, 14), payload_of(SMALL, 9, 14)
+    for length in range(len(payload)):
+        with pytest.raises(FormatError, match="unit 0"):
+            unpack_core_unit(payload[:length], 0, header).verify()
+    with pytest.raises(CorruptError, match="left over"):
+        unpack_core_unit(payload + b"\x00", 0, header)
+
+
+def test_mutations_with_repaired_checksums_give_typed_errors_or_latents_in_range() -> None:
+    """The checksum would hide every parser bug: repair it after each mutation."""
+    rng = np.random.default_rng(5)
+    head, unit = header_of(SMALL, 9, 14).pack(), payload_of(SMALL, 9, 14)
+    survived = 0
+    for _ in range(1500):
+        parts = [bytearray(head), bytearray(unit)]
+        part = parts[int(rng.random() < 0.7)]
+        for _ in range(int(rng.integers(1, 4))):
+            # The fields of the payload are its first bytes: look there more often.
+            place = int(len(part) * rng.random() ** 3)
+            part[place] = int(rng.integers(256))
+        data = START + chunk(b"H", bytes(parts[0])) + chunk(b"U", bytes(parts[1])) + END
+        try:
+            box = Container.open(data)
+            if box.header.width * box.header.height > 20_000:
+                continue
+            grids = box.core_unit(0).grids()
+        except CoordXError:
+            continue
+        survived += 1
+        assert all(int(np.abs(grid).max()) <= MAX_LATENT for grid in grids)
+    assert survived > 0
+
+
+def test_a_network_that_is_not_exact_is_refused_when_read() -> None:
+    payload = bytearray(payload_of(SMALL, 9, 14))
+    assert payload[2] == 18  # the step of context.first: 2^-6
+    payload[2] = 32
+    with pytest.raises(CorruptError, match=r"context\.first.*expected below 2\^24"):
+        unpack_core_unit(bytes(payload), 0, header_of(SMALL, 9, 14))
+    payload[2] = 17
+    with pytest.raises(CorruptError, match=r"context\.first: expected a step"):
+        unpack_core_unit(bytes(payload), 0, header_of(SMALL, 9, 14))
+
+
+def test_lengths_that_do_not_add_up_are_refused() -> None:
+    header = header_of(SMALL, 9, 14)
+    front = silent(SMALL)
+    # A silent network still codes (scale 44), so a real stream is needed for a valid unit.
+    tensors = [CodedTensor(np.zeros(s.shape, np.int32), 0) for s in SMALL.tensors({}, 3)]
+    payload, _ = pack_core_unit(0, SMALL, tensors, core_grids(SMALL, 9, 14), 9, 14)
+    assert payload.startswith(front)
+    stream = payload[len(front) + 1 :]
+    assert payload[len(front)] == len(stream) < 128
+    cases: list[tuple[bytes, type[FormatError], str]] = [
+        (front, TruncatedError, "length of tile 0"),
+        (front + Writer().varint(2**40).done() + stream, TruncatedError, "tile 0"),
+        (front + Writer().varint(len(stream) - 4).done() + stream, CorruptError, "left over"),
+        (front[:-1] + b"\x04" + bytes(8), CorruptError, "longer than its symbols"),
+        (front[:-1] + Writer().varint(2**50).done(), TruncatedError, "weights"),
+        (b"\x01" + front[1:], CorruptError, "expected its number, got 1"),
+        (b"\x00\xfe" + front, CorruptError, "unknown table 254"),
+        (b"\x00\x05\x21" + front, CorruptError, "at most 2"),
+    ]
+    for data, error, words in cases:
+        with pytest.raises(error, match=words):
+            unpack_core_unit(data, 0, header)
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_bombs_are_refused_before_allocation() -> None:
+    config = CoreConfig(levels=7)
+    header = header_of(config, 12_000, 16_000)
+    data = START + chunk(b"H", header.pack()) + chunk(b"U", silent(config) + b"\x00") + END
+
+    def attack() -> None:
+        with pytest.raises(LimitError, match="latents of unit 0 .* declares 255"):
+            Container.open(data).verify()
+
+    assert peak_of(attack) < 2**20
+    # Tiles: the count follows from the header, each needs a byte.
+    tiled = CoreConfig(levels=7, tile=8)
+    head = header_of(tiled, 12_000, 16_000)
+    lengths = bytes(400)
+    short = START + chunk(b"H", head.pack()) + chunk(b"U", silent(tiled) + lengths) + END
+
+    def again() -> None:
+        with pytest.raises(TruncatedError, match="length of tile 400"):
+            Container.open(short).verify()
+
+    assert peak_of(again) < 2**20
+
+
+@pytest.mark.parametrize(("octaves", "bytes_per_latent"), [(0, 48), (3, 24)])
+def test_memory_is_a_small_multiple_of_the_latents(octaves: int, bytes_per_latent: int) -> None:
+    config = CoreConfig(levels=1, hidden=1, residuals=0, width=1, octaves=octaves)
+    side = 1000
+    unit = unpack_core_unit(payload_of(config, 8, 8), 0, header_of(config, 8, 8))
+    wide = CoreUnit(0, unit.tensors, unit.network, side, side, config.segments(side, side), [b""])
+
+    def decode() -> None:
+        with pytest.raises(CorruptError):
+            wide.grids()
+
+    assert peak_of(decode) < bytes_per_latent * config.latents(side, side)
+
+
+def test_an_encoder_is_told_when_a_payload_is_too_short_for_its_latents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MAX_LATENTS_PER_BYTE", 1)
+    with pytest.raises(LimitError, match="latents of unit 0"):
+        payload_of(SMALL, 90, 90, 0.0)
+
+
+def test_rank_files_have_no_latents() -> None:
+    data = image_file()
+    assert data.startswith(SIGNATURE)
+    with pytest.raises(InputError, match="rank fusion"):
+        Container.open(data).core_unit(0)
+
+
+def test_messages_name_the_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "broken.crdx"
+    data = write_container(header_of(SMALL, 9, 14), [payload_of(SMALL, 9, 14)], [1])
+    path.write_bytes(data)
+    with Container.open(path) as box:
+        unit = box.core_unit(0)
+        unit.streams[0] = unit.streams[0] + bytes(4)
+        with pytest.raises(CorruptError, match=r"broken\.crdx: unit 0, tile 0"):
+            unit.segment(0)

@@ -1,0 +1,95 @@
+"""Write the golden streams of core fusion: `python -m tests.conformance.make_core`.
+
+Random weights and latents, so that every branch of the integer format is there; no training and
+no floating-point synthesis. Files that exist are never rewritten. The manifest holds, for each,
+the SHA-256 of the file, of its weights and of its latents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from formats.container import Container, write_container
+from formats.core import CoreConfig
+from formats.header import Header, MediaKind
+from formats.unit import pack_core_unit
+from formats.weights import CodedTensor
+
+FOLDER = Path(__file__).parent / "core"
+
+
+def stream(
+    config: CoreConfig, height: int, width: int, channels: int, spread: float, seed: int
+) -> bytes:
+    """A file with random weights and Laplace latents."""
+    rng = np.random.default_rng(seed)
+    tensors = []
+    for spec in config.tensors({}, channels):
+        wide = 10 if spec.name in ("context.hidden", "context.out") else 6
+        step = -6 if spec.name.startswith("context.") else -8
+        symbols = np.rint(rng.laplace(0, wide, spec.shape)).astype(np.int32)
+        tensors.append(CodedTensor(symbols, step))
+    grids = [
+        np.rint(rng.laplace(0, spread, shape)).astype(np.int32)
+        for shape in config.level_shapes(height, width)
+    ]
+    payload, _ = pack_core_unit(0, config, tensors, grids, height, width)
+    header = Header(MediaKind.IMAGE, width, height, channels, 8, config)
+    return write_container(header, [payload], [1])
+
+
+def streams() -> dict[str, bytes]:
+    """Name and bytes of each stream."""
+    small = CoreConfig(levels=3, hidden=4, residuals=1, width=5, octaves=2)
+    return {
+        "default_rgb_21x30": stream(CoreConfig(), 21, 30, 3, 2.0, 1),
+        "grey_1x1": stream(CoreConfig(levels=1, octaves=0, residuals=0), 1, 1, 1, 3.0, 2),
+        "magnitudes_rgba_7x7": stream(
+            CoreConfig(levels=3, hidden=2, residuals=4, width=6, octaves=4, magnitudes=True),
+            *(7, 7, 4, 20.0, 3),
+        ),
+        "no_octaves_9x40": stream(CoreConfig(levels=8, width=3, octaves=0), 9, 40, 3, 1.0, 4),
+        "far_latents_12x9": stream(small, 12, 9, 3, 4000.0, 5),
+        "tiles_300x12": stream(
+            CoreConfig(levels=4, hidden=3, residuals=0, width=4, tile=8), 300, 12, 3, 0.5, 6
+        ),
+        "column_33x1": stream(small, 33, 1, 1, 3.0, 7),
+    }
+
+
+def digests(data: bytes) -> dict[str, str]:
+    """SHA-256 of a file, of its symbols and steps, and of its latents."""
+    weights, latents = hashlib.sha256(), hashlib.sha256()
+    with Container.open(data) as box:
+        unit = box.core_unit(0)
+    for tensor in unit.tensors:
+        weights.update(tensor.step.to_bytes(2, "little", signed=True))
+        weights.update(tensor.symbols.astype("<i4").tobytes())
+    for grid in unit.grids():
+        latents.update(grid.astype("<i4").tobytes())
+    return {
+        "file": hashlib.sha256(data).hexdigest(),
+        "weights": weights.hexdigest(),
+        "latents": latents.hexdigest(),
+    }
+
+
+def main() -> None:
+    """Write what is missing."""
+    FOLDER.mkdir(exist_ok=True)
+    manifest_path = FOLDER / "manifest.json"
+    manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else {}
+    for name, data in streams().items():
+        path = FOLDER / f"{name}.crdx"
+        if not path.exists():
+            path.write_bytes(data)
+            manifest[name] = digests(data)
+    manifest_path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

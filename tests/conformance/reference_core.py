@@ -1,0 +1,309 @@
+"""A second implementation of formats/SPEC.md, section 9, written from that text alone.
+
+Plain Python integers, no numpy, no constriction, nothing from `formats` but the constants that
+the specification refers to: the same purpose as `reference.py`, for core fusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from formats.tables import PHI
+from tests.conformance.reference import Bytes, chunks, range_decode
+
+Grid = list[list[int]]
+MASK = 2**64 - 1
+
+
+@dataclass
+class Config:
+    width: int
+    height: int
+    channels: int
+    levels: int
+    hidden: int
+    residuals: int
+    w: int
+    octaves: int
+    m: int
+    tile: int
+
+
+@dataclass
+class Tensor:
+    shape: tuple[int, ...]
+    step: int
+    symbols: list[int]
+
+    def fixed(self, bits: int) -> list[list[int]]:
+        """Rows of the integers weight * 2^bits."""
+        values = [q << (self.step + bits) for q in self.symbols]
+        columns = self.shape[1] if len(self.shape) > 1 else 1
+        return [values[i : i + columns] for i in range(0, len(values), columns)]
+
+
+def clamp(value: int, low: int, high: int) -> int:
+    return min(max(value, low), high)
+
+
+def read_header(header: bytes) -> Config:
+    read = Bytes(header)
+    assert read.u8() == 0
+    width, height, channels = read.varint(), read.varint(), read.u8()
+    read.at += 5  # depth, colour, range
+    assert (read.u8(), read.u8()) == (1, 1)
+    levels, hidden, residuals, w, order, prior, tile = (read.u8() for _ in range(7))
+    assert prior == 0
+    assert read.at == len(header)
+    m = 1 + (order & 1)
+    return Config(width, height, channels, levels, hidden, residuals, w, order >> 1, m, tile)
+
+
+def shapes(c: Config) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {
+        "context.first": (c.w, 40 * c.m),
+        "context.parent": (c.w, 9),
+        "context.bias": (c.w, 3 * c.octaves + 1),
+        "context.hidden": (c.w, c.w),
+        "context.hidden_bias": (c.w,),
+        "context.out": (2, c.w),
+        "context.level": (2, c.levels),
+        "kernel": (c.levels - 1, 4),
+        "filter": (c.levels, 4),
+        "tail.weight": (c.hidden, c.levels),
+        "tail.bias": (c.hidden,),
+        "output.weight": (c.channels, c.hidden),
+        "output.bias": (c.channels,),
+        "skip": (c.channels, c.levels),
+    }
+    for i in range(c.residuals):
+        found[f"residual{i}.weight"] = (c.channels, c.channels, 3, 3)
+        found[f"residual{i}.bias"] = (c.channels,)
+    if c.levels == 1:
+        del found["context.parent"], found["kernel"]
+    return found
+
+
+@cache
+def table(key: int) -> tuple[int, list[int]]:
+    """Reach T and the frequencies of -T..T."""
+    s, f = divmod(key, 5)
+    reach = max(255, 16 * 2 ** max((s - 18) // 5, 0))
+    t = [2**62]
+    for _ in range(8):
+        t.append(t[-1] * PHI[s] >> 62)
+    e = [2**62]
+    for _ in range(reach):
+        e.append(e[-1] * t[8] >> 62)
+    free = 2**24 - (2 * reach + 1)
+    sides = []
+    for shift in (4 + f, 4 - f):
+        tail = [x * t[shift] >> 62 for x in e]
+        sides.append(
+            [1 + ((tail[r - 1] - tail[r] >> 23) * free >> 40) for r in range(1, reach + 1)]
+        )
+    return reach, [*reversed(sides[0]), 2**24 - sum(sides[0]) - sum(sides[1]), *sides[1]]
+
+
+class RangeDecoder:
+    def __init__(self, stream: bytes) -> None:
+        assert len(stream) % 4 == 0
+        self.size = len(stream) // 4
+        words = [int.from_bytes(stream[i : i + 4], "little") for i in range(0, len(stream), 4)]
+        self.words = iter([*words, 0, 0])
+        self.low, self.range = 0, MASK
+        self.point = next(self.words) << 32 | next(self.words)
+        self.steps = self.symbols = 0
+
+    def symbol(self, key: int) -> int:
+        reach, frequencies = table(key)
+        scale = self.range >> 24
+        quantile = (self.point - self.low & MASK) // scale
+        assert quantile < 2**24
+        left = index = 0
+        while left + frequencies[index] <= quantile:
+            left += frequencies[index]
+            index += 1
+        self.low = self.low + scale * left & MASK
+        self.range = scale * frequencies[index]
+        if self.range < 2**32:
+            self.low, self.range = self.low << 32 & MASK, self.range << 32
+            self.point = self.point << 32 & MASK | next(self.words, 0)
+            self.steps += 1
+        self.symbols += 1
+        return index - reach
+
+    def finish(self) -> None:
+        """The stream has the length that the encoder gives it."""
+        if not self.symbols:
+            assert self.size == 0
+            return
+        high = (self.low + 2**32 - 1 & MASK) >> 32
+        again = (self.low + self.range & MASK) >> 32 == high
+        assert self.size == self.steps + 1 + again
+
+
+# Offsets of the inputs of d, h, v: (plane row, plane column, i, j).
+INPUTS = (
+    [(0, 0, i, j) for i in range(-1, 3) for j in range(-1, 3) if not {i, j} <= {-1, 2}],
+    [(0, 0, i, j) for i in (-1, 0, 1) for j in (0, 1)]
+    + [(1, 1, i, j) for i in (-1, 0) for j in (-1, 0, 1)],
+    [(0, 0, i, j) for i in (0, 1) for j in (-1, 0, 1)]
+    + [(1, 1, i, j) for i in (-1, 0, 1) for j in (-1, 0)]
+    + [(0, 1, i, j) for i in (0, 1) for j in (-1, 0)],
+)
+PLACES = ((1, 1), (0, 1), (1, 0))
+
+
+def positions(h: int, w: int, octaves: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """For each pass its octave, its type (3: base) and its positions in raster order."""
+    s = 2**octaves
+    yield octaves, 3, [(i, j) for i in range(0, h, s) for j in range(0, w, s)]
+    for k in reversed(range(octaves)):
+        s = 2**k
+        for kind, (y, x) in enumerate(PLACES):
+            yield (
+                k,
+                kind,
+                [
+                    (i, j)
+                    for i in range(0, h, s)
+                    for j in range(0, w, s)
+                    if (i // s % 2, j // s % 2) == (y, x)
+                ],
+            )
+
+
+class Network:
+    """Section 9.3."""
+
+    def __init__(self, c: Config, tensors: dict[str, Tensor]) -> None:
+        self.c = c
+        self.first = tensors["context.first"].fixed(6)
+        self.parent = tensors["context.parent"].fixed(6) if c.levels > 1 else [[]] * c.w
+        self.bias = tensors["context.bias"].fixed(12)
+        self.hidden = tensors["context.hidden"].fixed(6)
+        self.hidden_bias = [row[0] for row in tensors["context.hidden_bias"].fixed(12)]
+        self.out = tensors["context.out"].fixed(6)
+        self.level = tensors["context.level"].fixed(12)
+
+    def predict(
+        self, kind: int, octave: int, level: int, x: list[int], p: list[int]
+    ) -> tuple[int, int]:
+        """mu and s from inputs and parents."""
+        m, w = self.c.m, range(self.c.w)
+        x = [clamp(v, -127, 127) for v in x]
+        p = [clamp(v, -127, 127) for v in p]
+        if m == 2:
+            x += [abs(v) for v in x]
+        start = (0, 12 * m, 24 * m, 0)[kind]
+        column = 3 * self.c.octaves if kind == 3 else 3 * octave + kind
+        a0 = []
+        for r in w:
+            total = sum(self.first[r][start + i] * v for i, v in enumerate(x))
+            total += sum(self.parent[r][i] * v for i, v in enumerate(p))
+            a0.append(clamp(64 * total + self.bias[r][column] + 32 >> 6, 0, 4095))
+        a1 = []
+        for r in w:
+            total = sum(self.hidden[r][i] * a0[i] for i in w) + 64 * a0[r] + self.hidden_bias[r]
+            a1.append(clamp(total + 32 >> 6, 0, 4095))
+        y = [sum(self.out[r][i] * a1[i] for i in w) + self.level[r][level] for r in (0, 1)]
+        return clamp(y[0] + 256 >> 9, -16376, 16376), clamp(44 + (y[1] + 256 >> 9), 0, 63)
+
+
+def predict_pass(
+    network: Network,
+    grid: Grid,
+    above: Grid | None,
+    level: int,
+    octave: int,
+    kind: int,
+    places: list[tuple[int, int]],
+) -> list[tuple[int, int]]:
+    """mu and s of every position of a pass, raster order."""
+
+    def at(values: Grid, i: int, j: int) -> int:
+        return values[i][j] if 0 <= i < len(values) and 0 <= j < len(values[0]) else 0
+
+    found = []
+    s = 2**octave
+    for i, j in places:
+        x = []
+        if kind < 3:
+            a, b = i // s // 2, j // s // 2
+            x = [
+                at(grid, s * (2 * (a + di) + y), s * (2 * (b + dj) + z))
+                for y, z, di, dj in INPUTS[kind]
+            ]
+        p = []
+        if above is not None:
+            p = [at(above, i // 2 + di, j // 2 + dj) for di in (-1, 0, 1) for dj in (-1, 0, 1)]
+        found.append(network.predict(kind, octave, level, x, p))
+    return found
+
+
+def decode_segment(network: Network, height: int, width: int, stream: bytes) -> list[Grid]:
+    decoder = RangeDecoder(stream)
+    levels = network.c.levels
+    grids: list[Grid] = [
+        [[0] * -(-width // 2**n) for _ in range(-(-height // 2**n))] for n in range(levels)
+    ]
+    for level in reversed(range(levels)):
+        grid = grids[level]
+        above = grids[level + 1] if level + 1 < levels else None
+        for octave, kind, places in positions(len(grid), len(grid[0]), network.c.octaves):
+            predicted = predict_pass(network, grid, above, level, octave, kind, places)
+            work = []
+            for rank, (place, (mu, s)) in enumerate(zip(places, predicted, strict=True)):
+                n = mu + 4 >> 3
+                grid[place[0]][place[1]] = n
+                if s:
+                    f = mu - 8 * n
+                    work.append((5 * s + abs(f), rank, place, f))
+            for key, _, (i, j), f in sorted(work):
+                r = decoder.symbol(key)
+                grid[i][j] += r if f >= 0 else -r
+    decoder.finish()
+    return grids
+
+
+def decode(data: bytes) -> tuple[dict[str, Tensor], list[list[Grid]]]:
+    """Tensors by name, and the grids of every segment."""
+    parts = chunks(data)
+    assert [kind for kind, _ in parts] == ["H", "U", "E"]
+    c = read_header(parts[0][1])
+    payload = parts[1][1]
+    read = Bytes(payload)
+    assert read.varint() == 0
+    entries = {}
+    for name in shapes(c):
+        number = read.u8()
+        entries[name] = (number, 0 if number == 255 else read.u8() - 24)
+    size = read.varint()
+    sizes = dict.fromkeys(entries, 1)
+    for name, shape in shapes(c).items():
+        for side in shape:
+            sizes[name] *= side
+    groups = [(sizes[name], number) for name, (number, _) in entries.items()]
+    symbols = range_decode(payload[read.at : read.at + size], groups)
+    read.at += size
+    tensors = {
+        name: Tensor(shape, entries[name][1], q)
+        for (name, shape), q in zip(shapes(c).items(), symbols, strict=True)
+    }
+    side = 2**c.tile if c.tile else 65536
+    boxes = [
+        (min(side, c.height - y), min(side, c.width - x))
+        for y in range(0, c.height, side)
+        for x in range(0, c.width, side)
+    ]
+    lengths = [read.varint() for _ in boxes]
+    network, segments = Network(c, tensors), []
+    for (height, width), length in zip(boxes, lengths, strict=True):
+        stream = payload[read.at : read.at + length]
+        segments.append(decode_segment(network, height, width, stream))
+        read.at += length
+    assert read.at == len(payload)
+    return tensors, segments

@@ -1,0 +1,71 @@
+"""Golden streams of core fusion decode to what they were written from, for ever."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from formats.container import Container, write_container
+from formats.errors import CoordXError, TruncatedError
+from formats.unit import pack_core_unit
+from tests.conformance import reference_core as reference
+from tests.conformance.make_core import FOLDER, digests
+
+MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
+NAMES = sorted(MANIFEST)
+
+
+def stream(name: str) -> bytes:
+    return (FOLDER / f"{name}.crdx").read_bytes()
+
+
+def test_the_manifest_lists_every_stream() -> None:
+    assert sorted(p.stem for p in FOLDER.glob("*.crdx")) == NAMES
+    assert len(NAMES) >= 7
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_and_latents_are_bit_exact(name: str) -> None:
+    assert digests(stream(name)) == MANIFEST[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_second_implementation_reads_the_same_integers(name: str) -> None:
+    data = stream(name)
+    tensors, segments = reference.decode(data)
+    with Container.open(data) as box:
+        names = [spec.name for spec in box.header.tensors(1)]
+        unit = box.core_unit(0)
+    assert list(tensors) == names
+    for other, tensor in zip(tensors.values(), unit.tensors, strict=True):
+        assert other.symbols == tensor.symbols.reshape(-1).tolist()
+        assert other.step == tensor.step
+    assert len(segments) == len(unit.segments)
+    for index, grids in enumerate(segments):
+        assert grids == [grid.tolist() for grid in unit.segment(index)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_coding_what_was_decoded_gives_the_same_bytes(name: str) -> None:
+    data = stream(name)
+    with Container.open(data) as box:
+        header, unit = box.header, box.core_unit(0)
+    config = unit.network.config
+    payload, _ = pack_core_unit(0, config, unit.tensors, unit.grids(), header.height, header.width)
+    assert write_container(header, [payload], [1]) == data
+
+
+@pytest.mark.parametrize("name", ["grey_1x1", "magnitudes_rgba_7x7"])
+def test_damage_is_noticed(name: str) -> None:
+    data = stream(name)
+    for length in range(len(data)):
+        with pytest.raises(TruncatedError):
+            Container.open(data[:length]).verify()
+    rng = np.random.default_rng(0)
+    for bit in rng.choice(8 * len(data), 500, replace=False):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CoordXError):
+            Container.open(bytes(changed)).verify()

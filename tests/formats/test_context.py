@@ -1,0 +1,207 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from formats.context import CONTEXT_BITS, ContextNetwork
+from formats.core import NEIGHBOURS, CoreConfig
+from formats.errors import CorruptError, InputError
+from formats.lattice import passes, plane
+from formats.weights import CodedTensor
+from tests.formats.factory import core_tensors
+
+
+def tensors_of(config: CoreConfig, seed: int = 0) -> dict[str, CodedTensor]:
+    names = [spec.name for spec in config.tensors({}, 3)]
+    return dict(zip(names, core_tensors(config, 3, seed), strict=True))
+
+
+def parts_of_sum(rng: np.random.Generator, total: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Random integers whose magnitudes in each row sum to exactly `total`."""
+    cuts = np.sort(rng.integers(0, total, (shape[0], shape[1] - 1), endpoint=True), axis=1)
+    ends = np.pad(cuts, ((0, 0), (1, 1)), constant_values=((0, 0), (0, total)))
+    return np.diff(ends, axis=1) * rng.choice([-1, 1], shape)
+
+
+def widest(config: CoreConfig, seed: int) -> dict[str, CodedTensor]:
+    """Weights as large as the bounds allow, to the last unit."""
+    rng = np.random.default_rng(seed)
+    tensors = tensors_of(config, seed)
+    top = 2**24 - 1
+    w = config.width
+    first = np.zeros((w, sum(NEIGHBOURS) * (1 + config.magnitudes)), int)
+    # Whole sums of the first layer: what the parent takes, the types lack.
+    limit = top // (64 * 127)
+    parent = rng.integers(1, limit)
+    tensors["context.parent"] = CodedTensor(parts_of_sum(rng, parent, (w, 9)), -6)
+    start = 0
+    for count in (n * (1 + config.magnitudes) for n in NEIGHBOURS):
+        first[:, start : start + count] = parts_of_sum(rng, limit - parent, (w, count))
+        start += count
+    tensors["context.first"] = CodedTensor(first, -6)
+    left = top - 64 * 127 * limit
+    bias = rng.integers(-left, left, (w, 3 * config.octaves + 1), endpoint=True)
+    tensors["context.bias"] = CodedTensor(bias, -12)
+    limit = top // 4095
+    hidden = parts_of_sum(rng, limit - 64, (w, w)) if w > 1 else np.full((1, 1), 64 - limit)
+    tensors["context.hidden"] = CodedTensor(hidden, -6)
+    left = top - 4095 * limit
+    tensors["context.hidden_bias"] = CodedTensor(rng.integers(-left, left, w, endpoint=True), -12)
+    out = parts_of_sum(rng, limit, (2, w)) if w > 1 else np.array([[limit], [-limit]])
+    tensors["context.out"] = CodedTensor(out, -6)
+    level = rng.integers(-left, left, (2, config.levels), endpoint=True)
+    tensors["context.level"] = CodedTensor(level, -12)
+    return tensors
+
+
+def by_definition(
+    config: CoreConfig, tensors: dict[str, CodedTensor], step, level: int
+) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[no-untyped-def]
+    """Section 9.3 in int64."""
+    t = {
+        name: tensors[name].symbols.astype(np.int64) << (tensors[name].step + bits)
+        for name, bits in CONTEXT_BITS.items()
+        if name in tensors
+    }
+    x = [view.reshape(-1, step.shape[0] * step.shape[1]) for view in step.windows]
+    sums = np.zeros((config.width, step.shape[0] * step.shape[1]), np.int64)
+    if x:
+        inputs = np.concatenate(x).astype(np.int64)
+        if config.magnitudes:
+            inputs = np.concatenate([inputs, np.abs(inputs)])
+        start = sum(NEIGHBOURS[: step.kind]) * (1 + config.magnitudes)
+        sums += t["context.first"][:, start : start + len(inputs)] @ inputs
+    if step.parent is not None:
+        sums += t["context.parent"] @ step.parent.reshape(9, -1).astype(np.int64)
+    column = 3 * config.octaves if step.kind == 3 else 3 * step.octave + step.kind
+    acc = 64 * sums + t["context.bias"][:, [column]]
+    assert np.abs(acc).max() < 2**24
+    a0 = np.clip((acc + 32) >> 6, 0, 4095)
+    acc = t["context.hidden"] @ a0 + 64 * a0 + t["context.hidden_bias"][:, None]
+    assert np.abs(acc).max() < 2**24
+    a1 = np.clip((acc + 32) >> 6, 0, 4095)
+    acc = t["context.out"] @ a1 + t["context.level"][:, [level]]
+    assert np.abs(acc).max() < 2**24
+    mu, s = (acc + 256) >> 9
+    return np.clip(mu, -16376, 16376), np.clip(44 + s, 0, 63)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    width=st.integers(1, 64),
+    octaves=st.integers(0, 4),
+    magnitudes=st.booleans(),
+    large=st.booleans(),
+    height=st.integers(1, 40),
+    cols=st.integers(1, 40),
+    spread=st.sampled_from([1, 20, 1000]),
+)
+def test_float_products_equal_the_integer_definition(
+    seed: int,
+    width: int,
+    octaves: int,
+    magnitudes: bool,
+    large: bool,
+    height: int,
+    cols: int,
+    spread: int,
+) -> None:
+    config = CoreConfig(levels=3, width=width, octaves=octaves, magnitudes=magnitudes)
+    tensors = widest(config, seed) if large else tensors_of(config, seed)
+    network = ContextNetwork(config, tensors)
+    rng = np.random.default_rng(seed)
+    grid = rng.integers(-spread, spread, (height, cols), endpoint=True).astype(np.int32)
+    above = rng.integers(-spread, spread, ((height + 1) // 2, (cols + 1) // 2), endpoint=True)
+    for parent in (None, plane(above.astype(np.int32))):
+        for step in passes(grid, octaves, parent):
+            mean, scale = network.predict(step, 1)
+            wanted_mean, wanted_scale = by_definition(config, tensors, step, 1)
+            assert np.array_equal(mean, wanted_mean)
+            assert np.array_equal(scale, wanted_scale)
+
+
+def test_inputs_that_drive_every_sum_to_its_bound_stay_exact() -> None:
+    """Latents with the signs of one row's weights: its sum is the bound itself."""
+    config = CoreConfig(levels=2, width=8, octaves=1)
+    for seed in range(20):
+        tensors = widest(config, seed)
+        network = ContextNetwork(config, tensors)
+        row = seed % 8
+        weights = tensors["context.parent"].symbols[row].reshape(3, 3)
+        above = np.where(weights < 0, -500, 500).astype(np.int32)
+        grid = np.full((6, 6), 500 if seed % 2 else -500, np.int32)
+        for step in passes(grid, 1, plane(above)):
+            mean, scale = network.predict(step, 0)
+            wanted = by_definition(config, tensors, step, 0)
+            assert np.array_equal(mean, wanted[0])
+            assert np.array_equal(scale, wanted[1])
+
+
+def test_images_wider_than_a_chunk_are_predicted_alike() -> None:
+    config = CoreConfig(levels=2, width=64, octaves=1)  # 512 positions at a time
+    tensors = tensors_of(config)
+    network = ContextNetwork(config, tensors)
+    grid = np.random.default_rng(0).integers(-9, 9, (5, 3001)).astype(np.int32)
+    for step in passes(grid, 1, plane(grid[:3, :1501])):
+        mean, scale = network.predict(step, 0)
+        wanted = by_definition(config, tensors, step, 0)
+        assert np.array_equal(mean, wanted[0])
+        assert np.array_equal(scale, wanted[1])
+
+
+@pytest.mark.parametrize("magnitudes", [False, True])
+@pytest.mark.parametrize(
+    "name", ["context.first", "context.parent", "context.bias", "context.hidden"]
+)
+def test_one_unit_above_the_bound_is_refused(name: str, magnitudes: bool) -> None:
+    config = CoreConfig(levels=3, width=6, magnitudes=magnitudes)
+    tensors = widest(config, 5)
+    for bias in ("context.bias", "context.hidden_bias", "context.level"):
+        tensors[bias].symbols[:] = 0
+    ContextNetwork(config, tensors)
+    if name == "context.bias":
+        left = 2**24 - 64 * 127 * ((2**24 - 1) // (64 * 127))
+        tensors[name].symbols[2, 1] = -left
+    else:
+        row = tensors[name].symbols[2]
+        index = int(np.abs(row).argmax())
+        row[index] += 1 if row[index] > 0 else -1
+    with pytest.raises(CorruptError, match=r"row 2 can reach \d+, expected below 2\^24"):
+        ContextNetwork(config, tensors)
+
+
+@pytest.mark.parametrize("name", ["context.hidden_bias", "context.out", "context.level"])
+def test_the_later_layers_are_bounded_too(name: str) -> None:
+    config = CoreConfig(levels=3, width=6)
+    tensors = tensors_of(config)
+    tensors[name].symbols[..., 0] = 40_000
+    tensors[name] = CodedTensor(tensors[name].symbols, 1)
+    with pytest.raises(CorruptError, match="expected below 2\\^24"):
+        ContextNetwork(config, tensors)
+
+
+@pytest.mark.parametrize("name", CONTEXT_BITS)
+def test_steps_finer_than_the_fixed_point_are_refused(name: str) -> None:
+    config = CoreConfig()
+    tensors = tensors_of(config)
+    coded = tensors[name]
+    tensors[name] = CodedTensor(np.sign(coded.symbols), -CONTEXT_BITS[name])
+    ContextNetwork(config, tensors)
+    tensors[name] = CodedTensor(np.sign(coded.symbols), -CONTEXT_BITS[name] - 1)
+    with pytest.raises(CorruptError, match=f"{name}: expected a step in"):
+        ContextNetwork(config, tensors)
+    tensors[name] = CodedTensor(np.sign(coded.symbols), 9)
+    with pytest.raises(CorruptError, match=f"{name}: expected a step in"):
+        ContextNetwork(config, tensors)
+
+
+def test_tensors_of_another_shape_are_refused() -> None:
+    config = CoreConfig()
+    tensors = tensors_of(config)
+    tensors["context.out"] = CodedTensor(np.zeros((3, 16), np.int32), -6)
+    with pytest.raises(InputError, match="context.out"):
+        ContextNetwork(config, tensors)
+    del tensors["context.out"]
+    with pytest.raises(InputError, match="context.out"):
+        ContextNetwork(config, tensors)
