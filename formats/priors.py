@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PRIORS", "PriorTensor", "check_prior", "prior_tensors"]
 
-PRIORS: tuple[int, ...] = ()
+PRIORS: tuple[int, ...] = (1,)
 """Numbers of the priors that this version knows, besides 0."""
 
 LEVEL_AXIS = {

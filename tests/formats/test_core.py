@@ -94,7 +94,7 @@ def test_work_grows_with_the_image_and_the_network() -> None:
         {"octaves": 5},
         {"octaves": -1},
         {"magnitudes": 1},
-        {"prior": 1},
+        {"prior": 200},
         {"tile": 7},
         {"tile": 16},
         {"tile": 8, "levels": 10},
