@@ -154,7 +154,7 @@ class ContextNetwork:
         self._out = np.ldexp(out.astype(np.float32), -9)
         self._level = np.ldexp((level + 256).astype(np.float32), -9)
 
-    def _first(self, step: Pass) -> Floats:
+    def first_layer(self, step: Pass) -> Floats:
         """Weights of a pass: (w, inputs), columns constant, neighbours, parent."""
         last = self._bias.shape[1] - 1
         column = last if step.kind == BASE else 3 * step.octave + step.kind
@@ -180,13 +180,13 @@ class ContextNetwork:
         scratch = scratch or Scratch()
         rows, cols = step.shape
         width = self.config.width
-        weights = self._first(step)
+        weights = self.first_layer(step)
         output = scratch.take("output", 2, rows * cols)
         for row, col in _blocks(rows, cols, max(1, _CHUNK // width)):
             shape = row.stop - row.start, col.stop - col.start
             size = shape[0] * shape[1]
             inputs = scratch.take("inputs", weights.shape[1], size)
-            self._gather(step, row, col, inputs.reshape(-1, *shape))
+            self.gather(step, row, col, inputs.reshape(-1, *shape))
             first = scratch.take("first", 1 + width, size)
             first[0] = 1
             np.matmul(weights, inputs, out=first[1:])
@@ -203,7 +203,7 @@ class ContextNetwork:
         scale = np.clip(output[1], -MIDDLE, TOP_SCALE - MIDDLE)
         return mean, (scale + MIDDLE).astype(np.uint8)
 
-    def _gather(self, step: Pass, row: slice, col: slice, inputs: npt.NDArray[Any]) -> None:
+    def gather(self, step: Pass, row: slice, col: slice, inputs: npt.NDArray[Any]) -> None:
         """Fill (inputs, rows, cols): the constant 1, the neighbours, the parent's window."""
         inputs[0] = 1
         end = 1

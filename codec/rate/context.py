@@ -30,6 +30,8 @@ MIDDLE, TOP = 22.0, 63.0
 START = 44.0
 """Scale index of a network that says nothing: b = 21. A large scale at the start keeps the rate
 from crushing small latents before they are worth anything (C3, appendix B)."""
+MEAN_LIMIT = 16376.0
+"""Largest mean in 1/8 of the integer network."""
 REACH = 127.0
 """Latents as context are clipped to this magnitude."""
 LARGEST = 4095 / 64
@@ -106,6 +108,23 @@ class ContextRate:
         """
         return _Evaluation(self, weights, latents, scale, gradient, exact).run()
 
+    def predict(
+        self, weights: Mapping[str, Tensor], latents: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the integer network says of every latent, all of them known.
+
+        Args:
+            weights, latents: as for an exact call.
+
+        Returns:
+            Mean in 1/8 and scale index, both of the latents' shape: exactly the integers of
+            `formats.context.ContextNetwork`.
+        """
+        evaluation = _Evaluation(self, weights, latents, 1.0, False, True)
+        evaluation.found = torch.empty(2, latents.numel(), device=latents.device)
+        evaluation.run()
+        return evaluation.found[0], evaluation.found[1]
+
     def first_layer(self, first: Tensor, bias: Tensor) -> Tensor:
         """The first layer as one matrix: (3 w, rows + octaves), its last columns the biases.
 
@@ -151,6 +170,8 @@ class _Evaluation:
         self.known_grad = torch.zeros_like(self.known)
         self.magnitude = self.known.abs() if self.config.magnitudes else None
         self.magnitude_grad = torch.zeros_like(self.known) if self.config.magnitudes else None
+        self.found: Tensor | None = None
+        self.number = torch.arange(latents.numel(), device=latents.device)
 
     def run(self) -> RateResult:
         bits = self.latents.new_zeros(())
@@ -172,6 +193,7 @@ class _Evaluation:
             windows = self.known[job.parents]
             z = torch.addmm(z, self.w["parent"], windows)
         bits, gz, gt = self._network(z[None], targets[None], None, job.levels)
+        self._collect(job.targets[None], None)
         if self.wanted:
             self.known_grad.index_add_(0, job.targets, gt[0])
             self.grad["bias"][:, -1] += gz[0].sum(1)
@@ -195,6 +217,8 @@ class _Evaluation:
             else:
                 z[kind] += seen
         bits, gz, gt = self._network(z, job.targets(self.latents), job.mask, job.levels)
+        if self.found is not None:
+            self._collect(job.targets(self.number), job.mask)
         if not self.wanted:
             return bits
         flat = gz.view(-1, count)
@@ -240,6 +264,9 @@ class _Evaluation:
             live = (clamped > -START).to(z.dtype)
             mask = live if mask is None else mask * live
         log_scale = (clamped + (START - MIDDLE)) * NATS
+        if self.found is not None:
+            limit = MEAN_LIMIT / 8
+            self._last = torch.stack([mu.clamp(-limit, limit) * 8, clamped + START])
         bits, by_q, by_log = laplace_rate(targets, mu, log_scale, mask)
         if not self.wanted:
             return bits, z, targets
@@ -261,6 +288,13 @@ class _Evaluation:
         grad["hidden_bias"] += g1.sum((0, 2))
         gz *= a0 > 0
         return bits, gz, gt
+
+    def _collect(self, positions: Tensor, mask: Tensor | None) -> None:
+        """Keep the predictions of a job for `predict`."""
+        if self.found is None:
+            return
+        coded = torch.ones_like(positions, dtype=torch.bool) if mask is None else mask > 0
+        self.found[:, positions[coded]] = self._last[:, coded]
 
     def _activate(self, z: Tensor) -> Tensor:
         if self.exact:

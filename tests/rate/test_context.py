@@ -1,0 +1,210 @@
+"""The loss on latents: its gradients, and its identity with the integer network of formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codec.rate import ContextRate, jobs
+from codec.rate.predictor import TorchContextNetwork
+from formats.context import CONTEXT_BITS, ContextNetwork
+from formats.core import CoreConfig
+from formats.errors import CorruptError, InputError
+from formats.latents import decode_segment, encode_segment, level_bits
+from formats.lattice import passes, plane
+from formats.weights import CodedTensor
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def random_latents(config: CoreConfig, height: int, width: int, spread: float) -> torch.Tensor:
+    return torch.randn(config.latents(height, width)) * spread
+
+
+def random_weights(config: CoreConfig, spread: float = 0.3) -> dict[str, torch.Tensor]:
+    return {
+        spec.name: torch.randn(spec.shape) * spread
+        for spec in config.tensors({}, 3)
+        if spec.name.startswith("context.")
+    }
+
+
+@pytest.mark.parametrize("chunk", [40, 4096], ids=["slices", "gathered"])
+@pytest.mark.parametrize("magnitudes", [False, True])
+@pytest.mark.parametrize("size", [(16, 24), (9, 13), (1, 1), (7, 1)])
+def test_gradients_are_those_of_finite_differences(
+    double: None,
+    monkeypatch: pytest.MonkeyPatch,
+    chunk: int,
+    magnitudes: bool,
+    size: tuple[int, int],
+) -> None:
+    monkeypatch.setattr(jobs, "CHUNK", chunk)
+    torch.manual_seed(1)
+    config = CoreConfig(levels=3, width=5, octaves=2, magnitudes=magnitudes)
+    rate = ContextRate(config, config.level_shapes(*size), CPU)
+    weights = random_weights(config)
+    latents = random_latents(config, *size, 1.5)
+    found = rate(weights, latents, 3.0)
+
+    def bits() -> float:
+        return 3.0 * float(rate(weights, latents, gradient=False).bits)
+
+    def slope(values: torch.Tensor, index: int) -> float:
+        flat, kept = values.view(-1), float(values.view(-1)[index])
+        flat[index] = kept + 1e-6
+        above = bits()
+        flat[index] = kept - 1e-6
+        below = bits()
+        flat[index] = kept
+        return (above - below) / 2e-6
+
+    for index in range(0, latents.numel(), max(1, latents.numel() // 12)):
+        assert float(found.latents[index]) == pytest.approx(slope(latents, index), 1e-4, 1e-4)
+    for name, values in weights.items():
+        for index in range(0, values.numel(), max(1, values.numel() // 5)):
+            gradient = float(found.weights[name].reshape(-1)[index])
+            assert gradient == pytest.approx(slope(values, index), 1e-4, 1e-3), name
+
+
+def test_slices_and_indices_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = CoreConfig(levels=4, width=6)
+    shapes = config.level_shapes(48, 64)
+    latents, weights = random_latents(config, 48, 64, 2.0), random_weights(config)
+    whole = ContextRate(config, shapes, CPU)(weights, latents)
+    monkeypatch.setattr(jobs, "CHUNK", 50)
+    sliced = ContextRate(config, shapes, CPU)
+    assert any(isinstance(job, jobs.SliceJob) for job in sliced.jobs)
+    parts = sliced(weights, latents)
+    torch.testing.assert_close(parts.bits, whole.bits)
+    torch.testing.assert_close(parts.latents, whole.latents, rtol=1e-4, atol=1e-4)
+    for name, value in whole.weights.items():
+        torch.testing.assert_close(parts.weights[name], value, rtol=1e-3, atol=1e-2)
+
+
+def coded_network(
+    config: CoreConfig, rng: np.random.Generator, spread: float
+) -> tuple[dict[str, CodedTensor], dict[str, torch.Tensor]]:
+    """Random integer weights, as files hold them and as torch sees them."""
+    coded = {}
+    for spec in config.tensors({}, 3):
+        if spec.name in CONTEXT_BITS:
+            symbols = np.rint(rng.laplace(0, spread, spec.shape)).astype(np.int32)
+            step = -CONTEXT_BITS[spec.name]
+            coded[spec.name] = CodedTensor(symbols << (6 if step == -12 else 0), step)
+    return coded, {name: torch.from_numpy(t.values) for name, t in coded.items()}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**31),
+    spread=st.sampled_from([0.5, 6.0, 40.0]),
+    reach=st.sampled_from([0, 1, 5, 127, 128, 4000]),
+    height=st.integers(1, 21),
+    width=st.integers(1, 21),
+    levels=st.integers(1, 5),
+    octaves=st.integers(0, 4),
+    units=st.integers(1, 9),
+    magnitudes=st.booleans(),
+)
+def test_torch_computes_the_integers_of_the_definition(
+    seed: int,
+    spread: float,
+    reach: int,
+    height: int,
+    width: int,
+    levels: int,
+    octaves: int,
+    units: int,
+    magnitudes: bool,
+) -> None:
+    rng = np.random.default_rng(seed)
+    config = CoreConfig(levels=levels, octaves=octaves, width=units, magnitudes=magnitudes)
+    coded, weights = coded_network(config, rng, spread)
+    try:
+        network = ContextNetwork(config, coded)
+    except CorruptError:
+        return  # weights that no file may hold
+    shapes = config.level_shapes(height, width)
+    grids = [rng.integers(-reach, reach + 1, shape).astype(np.int32) for shape in shapes]
+    flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids])).float()
+    mean, scale = ContextRate(config, shapes, CPU).predict(weights, flat)
+    torch_network = TorchContextNetwork(network, CPU)
+    parent, start = None, flat.numel()
+    for level in reversed(range(levels)):
+        start -= grids[level].size
+        means = mean[start : start + grids[level].size].view(shapes[level]).numpy()
+        scales = scale[start : start + grids[level].size].view(shapes[level]).numpy()
+        for step in passes(grids[level], octaves, parent):
+            expected = network.predict(step, level)
+            for got in (
+                torch_network.predict(step, level),
+                (means[step.rows, step.cols].ravel(), scales[step.rows, step.cols].ravel()),
+            ):
+                np.testing.assert_array_equal(got[0], expected[0])
+                np.testing.assert_array_equal(got[1], expected[1])
+        parent = plane(grids[level])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_streams_decode_alike_with_numpy_and_torch(threads: int) -> None:
+    rng = np.random.default_rng(3)
+    config = CoreConfig(levels=4, width=8, magnitudes=True)
+    coded, _ = coded_network(config, rng, 6.0)
+    network = ContextNetwork(config, coded)
+    shapes = config.level_shapes(40, 56)
+    grids = [np.rint(rng.laplace(0, 2, shape)).astype(np.int32) for shape in shapes]
+    data, seen = encode_segment(network, grids)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        decoded = decode_segment(TorchContextNetwork(network, CPU), shapes, data, "test")
+    finally:
+        torch.set_num_threads(before)
+    for a, b, c in zip(decoded, seen, decode_segment(network, shapes, data, "test"), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+
+
+def test_reduced_precision_is_refused() -> None:
+    config = CoreConfig(levels=1, width=2)
+    coded, _ = coded_network(config, np.random.default_rng(0), 3.0)
+    network = ContextNetwork(config, coded)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.raises(InputError, match="highest"):
+            TorchContextNetwork(network, CPU)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_estimated_bits_are_those_of_the_tables() -> None:
+    rng = np.random.default_rng(5)
+    config = CoreConfig(levels=5, width=8)
+    coded, weights = coded_network(config, rng, 5.0)
+    weights["context.level"][1] = -2.4  # scales around 1
+    level = coded["context.level"].symbols.copy()
+    level[1] = round(-2.4 * 4096)
+    coded["context.level"] = CodedTensor(level, -12)
+    weights["context.level"] = torch.from_numpy(coded["context.level"].values)
+    shapes = config.level_shapes(64, 96)
+    network = ContextNetwork(config, coded)
+    _, grids = encode_segment(
+        network, [np.rint(rng.laplace(0, 1, s)).astype(np.int32) for s in shapes]
+    )
+    flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids])).float()
+    estimate = float(ContextRate(config, shapes, CPU)(weights, flat, exact=True).bits)
+    assert estimate == pytest.approx(sum(level_bits(network, grids)), rel=0.005)
