@@ -108,9 +108,7 @@ class ContextRate:
         """
         return _Evaluation(self, weights, latents, scale, gradient, exact).run()
 
-    def predict(
-        self, weights: Mapping[str, Tensor], latents: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def predict(self, weights: Mapping[str, Tensor], latents: Tensor) -> tuple[Tensor, Tensor]:
         """What the integer network says of every latent, all of them known.
 
         Args:

@@ -55,7 +55,8 @@ def read_header(header: bytes) -> Config:
     read.at += 5  # depth, colour, range
     assert (read.u8(), read.u8()) == (1, 1)
     levels, hidden, residuals, w, order, prior, tile, gain = (read.u8() for _ in range(8))
-    assert prior == 0 and gain < 128
+    assert prior == 0
+    assert gain < 128
     assert read.at == len(header)
     m = 1 + (order & 1)
     return Config(width, height, channels, levels, hidden, residuals, w, order >> 1, m, tile)

@@ -1,0 +1,206 @@
+"""Rate-distortion of core fusion beside JPEG, WebP and AVIF, all measured in one run.
+
+    python tools/rd_table.py run ../shared/data/kodak -o runs/rd --share 0/2 &
+    python tools/rd_table.py run ../shared/data/kodak -o runs/rd --share 1/2
+    python tools/rd_table.py report -o runs/rd --plot docs/rd.png
+
+Items are NUMBER (the whole image) or NUMBER@WxH (a centre crop). Every result is a JSON file, the
+.crdx beside it; what is there is not measured again, and a killed encode goes on from its state.
+Rate is the size of the file, PSNR that of the decoded 8-bit R'G'B' samples; the BD-rate (PCHIP on
+log rate) is taken image by image and averaged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import codec
+from codec.evaluate import Avif, Curve, Jpeg, QualityCodec, WebP, bd_rate, plot_curves, psnr
+from codec.media import read_image
+from codec.signal import Samples
+from formats.atomic import write_bytes
+
+ANCHORS: dict[str, QualityCodec] = {
+    "jpeg": Jpeg((10, 20, 35, 50, 70, 85, 92, 96)),
+    "webp": WebP((1, 15, 35, 55, 75, 88, 94)),
+    "avif": Avif(speed=0, qualities=(10, 22, 34, 46, 56, 66, 78)),
+}
+DEFAULT_ITEMS = "5,15,1@384x256,8@384x256,20@384x256,23@384x256"
+DEFAULT_LAMBDAS = "0.01,0.004,0.001,0.0004"
+
+
+def samples_of(folder: Path, item: str) -> Samples:
+    """Samples (H, W, 3) of an item."""
+    number, _, size = item.partition("@")
+    samples = read_image(folder / f"kodim{int(number):02d}.png").samples
+    if not size:
+        return samples
+    width, height = map(int, size.split("x"))
+    top, left = (samples.shape[0] - height) // 2, (samples.shape[1] - width) // 2
+    return samples[top : top + height, left : left + width].copy()
+
+
+def measure(samples: Samples, name: str, lam: float, args: argparse.Namespace) -> dict[str, Any]:
+    """Encode at one lambda and decode the file."""
+    state = args.out / f"{name}.state"
+    encoded = codec.encode(
+        samples, lam=lam, steps=args.steps, device=args.device, state_path=state, resume=True
+    )
+    path = args.out / f"{name}.crdx"
+    encoded.save(path)
+    decoded = codec.decode(path, device="cpu")
+    state.unlink(missing_ok=True)
+    size = path.stat().st_size
+    return {
+        "lambda": lam,
+        "bytes": size,
+        "bpp": 8 * size / (samples.shape[0] * samples.shape[1]),
+        "psnr": psnr(samples, decoded),
+        "seconds": encoded.stats.seconds,
+        "steps": encoded.stats.steps,
+        "device": encoded.stats.device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def anchor_points(samples: Samples) -> dict[str, Any]:
+    """Rate and quality of every anchor at its qualities."""
+    pixels = samples.shape[0] * samples.shape[1]
+    found: dict[str, Any] = {}
+    for name, anchor in ANCHORS.items():
+        points = []
+        for quality in anchor.qualities:
+            data = anchor.encode(samples, quality)
+            points.append(
+                {
+                    "quality": quality,
+                    "bpp": 8 * len(data) / pixels,
+                    "psnr": psnr(samples, anchor.decode(data)),
+                }
+            )
+        found[name] = {"version": anchor.version(), "points": points}
+    return found
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure what is missing, the short encodes first."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    part, parts = (int(x) for x in args.share.split("/"))
+    if parts > 1:
+        torch.set_num_threads(1)
+    items = sorted(args.items.split(","), key=lambda item: "@" not in item)
+    jobs: list[tuple[str, float | None]] = [(item, lam) for item in items for lam in args.lambdas]
+    jobs += [(item, None) for item in items]
+    for number, (item, lam) in enumerate(jobs):
+        stem = f"kodim{item.replace('@', '_')}"
+        name = f"{stem}_{lam:g}" if lam is not None else f"{stem}_anchors"
+        result = args.out / f"{name}.json"
+        if number % parts != part or result.exists():
+            continue
+        samples = samples_of(args.folder, item)
+        row = anchor_points(samples) if lam is None else measure(samples, name, lam, args)
+        write_bytes(result, json.dumps({"item": item, **row}, indent=1).encode())
+        if lam is not None:
+            print(
+                f"{name}: {row['bpp']:.4f} bpp {row['psnr']:.2f} dB, {row['seconds']:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print the tables as Markdown, and plot the mean curves."""
+    rows = [json.loads(p.read_text()) for p in sorted(args.out.glob("kodim*.json"))]
+    items = sorted({r["item"] for r in rows}, key=lambda i: ("@" in i, i))
+    ours: dict[str, list[dict[str, Any]]] = {
+        i: sorted((r for r in rows if r["item"] == i and "lambda" in r), key=lambda r: r["bpp"])
+        for i in items
+    }
+    anchors = {r["item"]: r for r in rows if "lambda" not in r}
+    print("| image | " + " | ".join(f"lambda {lam:g}" for lam in args.lambdas) + " | s |")
+    print("|---|" + "---|" * (len(args.lambdas) + 1))
+    for item in items:
+        cells = []
+        for lam in args.lambdas:
+            found = [r for r in ours[item] if r["lambda"] == lam]
+            cells.append(f"{found[0]['bpp']:.3f} bpp {found[0]['psnr']:.2f} dB" if found else "")
+        seconds = sum(r["seconds"] for r in ours[item]) / max(1, len(ours[item]))
+        print(f"| {item} | " + " | ".join(cells) + f" | {seconds:.0f} |")
+    print()
+    print("| image | vs JPEG % | vs WebP % | vs AVIF % |")
+    print("|---|---|---|---|")
+    groups: dict[bool, list[list[float]]] = {False: [], True: []}
+    for item in items:
+        if item not in anchors or len(ours[item]) < 2:
+            continue
+        rates = [
+            bd_rate(
+                [p["bpp"] for p in anchors[item][name]["points"]],
+                [p["psnr"] for p in anchors[item][name]["points"]],
+                [r["bpp"] for r in ours[item]],
+                [r["psnr"] for r in ours[item]],
+            )
+            for name in ANCHORS
+        ]
+        groups["@" in item].append(rates)
+        print(f"| {item} | " + " | ".join(f"{r:+.1f}" for r in rates) + " |")
+    for crop, label in ((False, "whole images"), (True, "crops")):
+        if groups[crop]:
+            means = [sum(column) / len(column) for column in zip(*groups[crop], strict=True)]
+            print(f"| **mean, {label}** | " + " | ".join(f"**{m:+.1f}**" for m in means) + " |")
+    if args.plot:
+        _plot([i for i in items if "@" not in i] or items, ours, anchors, args.plot)
+
+
+def _plot(items: list[str], ours: Any, anchors: Any, path: Path) -> None:
+    """Mean curves: at each point of a codec, the mean rate and PSNR over the images."""
+    columns = {"coordx": [ours[i] for i in items]}
+    columns |= {name: [anchors[i][name]["points"] for i in items] for name in ANCHORS}
+    curves = []
+    for name, column in columns.items():
+        points = [
+            (sum(p["bpp"] for p in at) / len(at), sum(p["psnr"] for p in at) / len(at))
+            for at in zip(*column, strict=True)
+        ]
+        points.sort()
+        curves.append(Curve(name, tuple(p[0] for p in points), tuple(p[1] for p in points)))
+    plot_curves(curves, path, anchor="jpeg", title=f"Kodak {', '.join(items)}, means")
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    runner = commands.add_parser("run", help="measure what is missing")
+    runner.add_argument("folder", type=Path, help="folder with kodim01.png ... kodim24.png")
+    runner.add_argument("--steps", type=int, default=2000)
+    runner.add_argument("--device", default="cpu")
+    runner.add_argument("--share", default="0/1", metavar="I/N", help="this process's share")
+    runner.set_defaults(run=run)
+    reporter = commands.add_parser("report", help="print the tables")
+    reporter.add_argument("--plot", type=Path, metavar="PNG")
+    reporter.set_defaults(run=report)
+    for command in (runner, reporter):
+        command.add_argument("--items", default=DEFAULT_ITEMS)
+        command.add_argument(
+            "--lambdas",
+            type=lambda text: [float(x) for x in text.split(",")],
+            default=DEFAULT_LAMBDAS,
+        )
+        command.add_argument("-o", "--out", type=Path, default=Path("runs/rd"))
+    args = parser.parse_args()
+    if isinstance(args.lambdas, str):
+        args.lambdas = [float(x) for x in args.lambdas.split(",")]
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
