@@ -132,6 +132,7 @@ def core_result_to_values(result: CoreResult) -> dict[str, Any]:
     """Plain values and tensors of a finished round of core fusion."""
     return {
         "fit": asdict(result.plan.fit),
+        "gain": result.plan.gain,
         "start": result.plan.start,
         "coded": [[t.symbols, t.step] for t in result.coded],
         "grids": list(result.grids),
@@ -148,7 +149,7 @@ def core_result_from_values(stored: Mapping[str, Any]) -> CoreResult:
     for name in ("temperature", "noise"):
         fit[name] = tuple(fit[name])
     return CoreResult(
-        CoreRound(CoreFitConfig(**fit), stored["start"]),
+        CoreRound(CoreFitConfig(**fit), stored["gain"], stored["start"]),
         [CodedTensor(symbols, step) for symbols, step in stored["coded"]],
         list(stored["grids"]),
         stored["weights"],

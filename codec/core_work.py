@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -51,8 +52,8 @@ class CoreWork(Work):
         else:
             assert goal.psnr is not None
             lam = PSNR_FACTOR * 10 ** (-goal.psnr / 10)
-        self.network = self.network or core_network(self.height, self.width, lam)
-        self.prior = prior_weights(self.network, self.channels)
+        self.shape = self.network or core_network(self.height, self.width, lam)
+        self.prior = prior_weights(self.shape, self.channels)
         first = CoreFitConfig(lam, self.options.budget, seed=self.options.seed)
         search = CoreSearch(goal, first)
         history = [core_result_from_values(h) for h in self.checkpoint.history]
@@ -66,13 +67,14 @@ class CoreWork(Work):
                 f"target: {goal.bits / 8:.0f} bytes are left for the picture, the smallest result "
                 f"took {chosen.bits / 8:.0f}; ask for a larger size, or for --fusion rank"
             )
-        return FinishedUnit(chosen.payload, chosen.mse, chosen.plan.fit.lam, self.network, {})
+        network = replace(self.shape, gain=chosen.plan.gain)
+        return FinishedUnit(chosen.payload, chosen.mse, chosen.plan.fit.lam, network, {})
 
     def _round(
         self, plan: CoreRound, history: list[CoreResult], signal: torch.Tensor, samples: Samples
     ) -> CoreResult:
-        assert self.network is not None
-        net = CoreCoordX(self.network, self.lengths(0), self.channels, seed=plan.fit.seed)
+        network = replace(self.shape, gain=plan.gain)
+        net = CoreCoordX(network, self.lengths(0), self.channels, seed=plan.fit.seed)
         net = net.to(self.device)
         with torch.no_grad():
             for name, value in self.prior.items():
@@ -85,8 +87,8 @@ class CoreWork(Work):
             fitter.restore(self.checkpoint.fitter)
         self.advance(fitter, 0, len(history))
         coded, grids = fitter.result()
-        payload, seen = pack_core_unit(0, self.network, coded, grids, self.height, self.width)
-        decoded = CoreCoordX(self.network, self.lengths(0), self.channels, seed=None)
+        payload, seen = pack_core_unit(0, network, coded, grids, self.height, self.width)
+        decoded = CoreCoordX(network, self.lengths(0), self.channels, seed=None)
         set_weights(decoded, coded, self.prior)
         decoded.load_latents(seen)
         decoded = decoded.requires_grad_(False).to(self.device)

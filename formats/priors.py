@@ -5,8 +5,8 @@ differences, most of which are zero. A prior is part of the format: its integers
 better one gets a new number. `tools/train_prior.py` makes them. Number 0 is "all zeros".
 
 A prior is trained with seven levels and three channels. For more levels, what belongs to the
-coarsest one is repeated; for fewer, the coarser ones are left out; tensors whose shape depends on
-the channels start from zero for pictures of other than three channels.
+coarsest one is repeated; for fewer, the coarser ones are left out. A grey picture starts from the
+weights of green, alpha from zero; 3x3 layers of other than three channels start from zero.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ LEVEL_AXIS = {
     "skip": 1,
 }
 """Axis of a tensor that runs over levels (`kernel`: over the stages between them)."""
+BY_CHANNEL = ("output.weight", "output.bias", "skip")
+"""Tensors whose first axis runs over channels."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,10 @@ def prior_tensors(config: CoreConfig, channels: int) -> dict[str, PriorTensor]:
             axis = LEVEL_AXIS[spec.name]
             wanted = np.minimum(np.arange(spec.shape[axis]), values.shape[axis] - 1)
             values = values.take(wanted, axis=axis)
+        if spec.name in BY_CHANNEL and channels == 1:
+            values = values[1:2]
+        if spec.name in BY_CHANNEL and channels == 4:
+            values = np.concatenate([values, np.zeros_like(values[:1])])
         if values.shape == spec.shape:
             found[spec.name] = PriorTensor(values, entry["exponent"])
     return found

@@ -98,7 +98,7 @@ def test_target_psnr_is_reached() -> None:
 
 
 def test_impossible_sizes_are_refused() -> None:
-    with pytest.raises(InputError, match="the smallest network takes about"):
+    with pytest.raises(InputError, match="the smallest takes about"):
         codec.encode(picture(64, 64), target_size=64, steps=20, device="cpu")
 
 

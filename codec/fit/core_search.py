@@ -18,26 +18,38 @@ from torch import Tensor
 
 from codec.fit.core_loop import CoreFitConfig
 from codec.fit.search import Goal
+from codec.network.presets import latent_gain
 from formats.weights import CodedTensor
 
 __all__ = ["CoreResult", "CoreRound", "CoreSearch"]
 
-MAX_ROUNDS = 8
+MAX_ROUNDS = 14
+ENOUGH_ROUNDS = 6
+"""Rounds after which any result within the target will do."""
 RATE_TOLERANCE = 0.02
 """How far below a target rate is close enough; it is never exceeded."""
 PSNR_TOLERANCE = 0.05
 """dB above a target PSNR that are close enough."""
 WARM_SHARE = 0.25
 """Steps of a round that starts from another, relative to a full one."""
-RATE_SLOPE, PSNR_SLOPE = -0.7, -4.0
+FAR = 0.3
+"""Misses above this (in log bits; 6 times as much in dB) take a full fit."""
+RATE_SLOPE, PSNR_SLOPE = -0.5, -4.0
 """d log bits / d log lambda and d dB / d log lambda on photographs, until two rounds tell."""
 
 
 @dataclass(frozen=True)
 class CoreRound:
-    """One fit, and the round whose latents and networks it starts from."""
+    """One fit.
+
+    Attributes:
+        fit: how.
+        gain: of the latents, see `CoreConfig.gain`.
+        start: the round whose latents and networks it starts from; None starts from the prior.
+    """
 
     fit: CoreFitConfig
+    gain: int
     start: int | None = None
 
 
@@ -87,29 +99,32 @@ class CoreSearch:
     def next_round(self, history: Sequence[CoreResult]) -> CoreRound | None:
         """The round to run after these, or None when the goal is met or rounds are spent."""
         if not history:
-            return CoreRound(self.first)
-        if self.goal.lam is not None or len(history) >= MAX_ROUNDS:
+            return CoreRound(self.first, latent_gain(self.first.lam))
+        if self.goal.lam is not None:
             return None
         misses = [self._miss(result) for result in history]
         tolerance = RATE_TOLERANCE if self.goal.bits is not None else PSNR_TOLERANCE
         if any(-tolerance <= miss <= 0 for miss in misses):
             return None
-        if len(history) >= MAX_ROUNDS - 2 and min(misses) <= 0:
+        if len(history) >= MAX_ROUNDS or (len(history) >= ENOUGH_ROUNDS and min(misses) <= 0):
             return None
         nearest = min(range(len(history)), key=lambda i: abs(misses[i]))
         lam = self._lambda(history, misses, -tolerance / 2)
-        steps = max(20, round(self.first.steps * WARM_SHARE))
+        if self.goal.bits is not None and min(misses) > 0 and len(history) >= ENOUGH_ROUNDS:
+            lam = 2 * history[-1].plan.fit.lam  # a size must not be missed: make sure
+        if abs(misses[-1]) > FAR * (1 if self.goal.bits is not None else 6):
+            # Latents of a far lambda are no start: too many of them would have to change.
+            return CoreRound(replace(self.first, lam=lam), latent_gain(lam))
+        steps = max(80, round(self.first.steps * WARM_SHARE))
         warm = replace(
             self.first,
             lam=lam,
             steps=steps,
-            rate=0.3 * self.first.rate,
-            latent_rate=0.3 * self.first.latent_rate,
-            temperature=(self.first.temperature[1], self.first.temperature[1]),
-            noise=(self.first.noise[1], self.first.noise[1]),
+            rate=0.5 * self.first.rate,
+            latent_rate=0.5 * self.first.latent_rate,
             seed=self.first.seed + len(history),
         )
-        return CoreRound(warm, nearest)
+        return CoreRound(warm, history[nearest].plan.gain, nearest)
 
     def _miss(self, result: CoreResult) -> float:
         """How far over the target: above 0 is a miss, far below 0 is waste.
@@ -122,20 +137,20 @@ class CoreSearch:
         return self.goal.psnr - result.psnr
 
     def _lambda(self, history: Sequence[CoreResult], misses: Sequence[float], aim: float) -> float:
-        """Lambda at which the miss should be `aim`."""
+        """Lambda at which the miss should be `aim`, from the last round.
+
+        Rounds that go on from others are better converged than the first one: at the same lambda
+        they may spend more and show more. Only two of a kind give a slope.
+        """
         slope = RATE_SLOPE if self.goal.bits is not None else -PSNR_SLOPE
-        points = sorted(
-            (math.log(r.plan.fit.lam), miss) for r, miss in zip(history, misses, strict=True)
-        )
-        near = min(points, key=lambda p: abs(p[1] - aim))
-        others = [p for p in points if abs(p[0] - near[0]) > 1e-6]
-        if others:
-            other = min(others, key=lambda p: abs(p[0] - near[0]))
-            measured = (other[1] - near[1]) / (other[0] - near[0])
-            if 0.2 < measured / slope < 4:  # noise of short fits must not turn the search round
+        last, miss = history[-1], misses[-1]
+        if len(history) > 1 and (history[-2].plan.start is None) == (last.plan.start is None):
+            span = math.log(last.plan.fit.lam / history[-2].plan.fit.lam)
+            measured = (miss - misses[-2]) / span if span else 0.0
+            if 0.5 < measured / slope < 3:  # noise of short fits must not turn the search round
                 slope = measured
-        step = (aim - near[1]) / slope
-        return math.exp(near[0] + max(-2.5, min(2.5, step)))
+        step = max(-2.5, min(2.5, (aim - miss) / slope))
+        return last.plan.fit.lam * math.exp(step)
 
     def choose(self, history: Sequence[CoreResult]) -> CoreResult:
         """The round whose payload goes into the file."""

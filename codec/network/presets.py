@@ -97,6 +97,8 @@ def paper_network(partition: str, features: int = 256, rank: int = 1) -> Network
         raise InputError(f"paper network: {error}") from error
 
 
+PRIOR_HIDDEN, PRIOR_MAGNITUDES = 16, False
+"""What the prior was trained with."""
 TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: memory stays bounded, crops decode what they touch."""
 
@@ -111,21 +113,18 @@ def latent_gain(lam: float) -> int:
 
 
 def core_network(height: int, width: int, lam: float) -> CoreConfig:
-    """The core-fusion network for a picture of this size.
+    """The core-fusion network for a picture of this size and a lambda.
 
     Levels up to stride 2^6 below a megapixel, one more up to three and two beyond (Cool-chic 5);
-    fewer where a grid would have a single latent anyway. Small pictures cannot pay for weights.
+    fewer where a grid would have a single latent anyway.
     """
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
-    levels = min(levels, max(1, (max(height, width) - 1).bit_length()))
-    small = pixels < 10_000
     return CoreConfig(
-        levels=levels,
-        hidden=8 if small else 16,
-        residuals=1 if small else 2,
-        width=8 if small else 16,
-        octaves=3,
+        levels=min(levels, max(1, (max(height, width) - 1).bit_length())),
+        hidden=PRIOR_HIDDEN,
+        magnitudes=PRIOR_MAGNITUDES,
+        prior=1,
         tile=10 if pixels > TILED_PIXELS else 0,
         gain=latent_gain(lam),
     )
