@@ -54,7 +54,7 @@ class CoreWork(Work):
             lam = PSNR_FACTOR * 10 ** (-goal.psnr / 10)
         self.shape = self.network or core_network(self.height, self.width, lam)
         self.prior = prior_weights(self.shape, self.channels)
-        first = CoreFitConfig(lam, self.options.budget, seed=self.options.seed)
+        first = CoreFitConfig.of(lam, self.options.budget, self.options.seed)
         search = CoreSearch(goal, first)
         history = [core_result_from_values(h) for h in self.checkpoint.history]
         while (plan := search.next_round(history)) is not None:

@@ -54,9 +54,6 @@ class CoreFitConfig:
         warm_up: fraction of the steps over which the learning rate of the networks rises.
         hard_rate: learning rates of the later stages at their start, relative to the peak.
         clip: largest norm of the gradient of the networks.
-        ease: fraction of the steps over which lambda rises from `ease_start` times itself: a
-            trained prior expects zeros, and would keep latents there before they are worth
-            anything.
     """
 
     lam: float
@@ -71,8 +68,12 @@ class CoreFitConfig:
     warm_up: float = 0.03
     hard_rate: float = 0.1
     clip: float = 0.1
-    ease: float = 0.0
-    ease_start: float = 0.2
+
+    @classmethod
+    def of(cls, lam: float, steps: int, seed: int = 0) -> CoreFitConfig:
+        """The settings for a budget: long fits take smaller steps."""
+        slower = max(0.4, min(1.0, (500 / steps) ** 0.25))
+        return cls(lam, steps, rate=0.01 * slower, latent_rate=0.2 * slower, seed=seed)
 
     def stage(self, step: int) -> str:
         """ "soft", "hard" or "settle"."""
@@ -93,13 +94,6 @@ class CoreFitConfig:
     def progress(self, step: int) -> float:
         """0 at the start of the soft stage, 1 at its end and after."""
         return min(1.0, step / max(1, self.soft_steps))
-
-    def lam_at(self, step: int) -> float:
-        """Lambda of a step."""
-        ease = self.ease * self.steps
-        if step >= ease:
-            return self.lam
-        return self.lam * (self.ease_start + (1 - self.ease_start) * step / ease)
 
     def rate_factor(self, step: int) -> float:
         """Learning rates relative to their peaks: a cosine, then a line to zero."""
@@ -180,7 +174,7 @@ class CoreFitter:
         context = {k: v for k, v in weights.items() if k.startswith("context.")}
         synthesis = {k: v for k, v in weights.items() if not k.startswith("context.")}
         found = self.distortion(synthesis, grids)
-        scale = self.config.lam_at(self.step) / self.pixels
+        scale = self.config.lam / self.pixels
         return found, self.rate(context, latents, scale, gradient=gradient, exact=exact)
 
     # -- one step --------------------------------------------------------------------------
