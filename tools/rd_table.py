@@ -27,9 +27,9 @@ from codec.signal import Samples
 from formats.atomic import write_bytes
 
 ANCHORS: dict[str, QualityCodec] = {
-    "jpeg": Jpeg((10, 20, 35, 50, 70, 85, 92, 96)),
-    "webp": WebP((1, 15, 35, 55, 75, 88, 94)),
-    "avif": Avif(speed=0, qualities=(10, 22, 34, 46, 56, 66, 78)),
+    "jpeg": Jpeg(qualities=(10, 20, 35, 50, 70, 85, 92, 96)),
+    "webp": WebP(qualities=(1, 15, 35, 55, 75, 88, 94)),
+    "avif": Avif(speed=0, subsampling="4:4:4", qualities=(10, 22, 34, 46, 56, 66, 78)),
 }
 DEFAULT_ITEMS = "5,15,1@384x256,8@384x256,20@384x256,23@384x256"
 DEFAULT_LAMBDAS = "0.01,0.004,0.001,0.0004"
