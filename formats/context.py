@@ -19,6 +19,7 @@ import numpy.typing as npt
 from formats.core import NEIGHBOURS, CoreConfig
 from formats.errors import CorruptError, InputError
 from formats.lattice import BASE, LIMIT, Pass
+from formats.network import TensorSpec
 from formats.priors import PriorTensor, prior_tensors
 from formats.weights import MAX_STEP, CodedTensor
 
@@ -58,11 +59,15 @@ _CHUNK = 32768
 """Values of one layer's output at a time: the second-level cache holds all of a chunk."""
 
 
-def _fixed(name: str, tensor: CodedTensor, prior: PriorTensor | None) -> Integers:
-    bits = CONTEXT_BITS[name]
+def _fixed(spec: TensorSpec, tensor: CodedTensor | None, prior: PriorTensor | None) -> Integers:
+    """The fixed-point integers of a tensor, step and shape checked, plus the prior's."""
+    shape = None if tensor is None else tensor.symbols.shape
+    if tensor is None or shape != spec.shape:
+        raise InputError(f"{spec.name}: expected the shape {spec.shape}, got {shape}")
+    bits = CONTEXT_BITS[spec.name]
     if not -bits <= tensor.step <= MAX_STEP:
         raise CorruptError(
-            f"{name}: expected a step in 2^-{bits}..2^{MAX_STEP}, got 2^{tensor.step}"
+            f"{spec.name}: expected a step in 2^-{bits}..2^{MAX_STEP}, got 2^{tensor.step}"
         )
     fixed: Integers = tensor.symbols.astype(np.int64) << (tensor.step + bits)
     if prior is not None:
@@ -73,9 +78,8 @@ def _fixed(name: str, tensor: CodedTensor, prior: PriorTensor | None) -> Integer
 def _require_exact(name: str, bound: Integers) -> None:
     worst = int(bound.max())
     if worst >= EXACT:
-        row = int(np.unravel_index(int(bound.argmax()), bound.shape)[0])
         raise CorruptError(
-            f"{name}: sums of row {row} can reach {worst}, expected below 2^24 = {EXACT}"
+            f"{name}: sums of row {int(bound.argmax())} can reach {worst}, expected below 2^24"
         )
 
 
@@ -111,16 +115,11 @@ class ContextNetwork:
 
     def __init__(self, config: CoreConfig, tensors: Mapping[str, CodedTensor]) -> None:
         self.config = config
-        for spec in config.tensors({}, 1):
-            if spec.name in CONTEXT_BITS:
-                shape = tensors[spec.name].symbols.shape if spec.name in tensors else None
-                if shape != spec.shape:
-                    raise InputError(f"{spec.name}: expected the shape {spec.shape}, got {shape}")
         prior = prior_tensors(config, 3)
         fixed = {
-            name: _fixed(name, tensors[name], prior.get(name))
-            for name in CONTEXT_BITS
-            if name in tensors
+            spec.name: _fixed(spec, tensors.get(spec.name), prior.get(spec.name))
+            for spec in config.tensors({}, 1)
+            if spec.name in CONTEXT_BITS
         }
         first, bias = fixed["context.first"], fixed["context.bias"]
         hidden, hidden_bias = fixed["context.hidden"], fixed["context.hidden_bias"]

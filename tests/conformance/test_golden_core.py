@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from formats.container import Container, write_container
 from formats.errors import CoordXError, TruncatedError
+from formats.lattice import passes
 from formats.unit import pack_core_unit
 from tests.conformance import reference_core as reference
 from tests.conformance.make_core import FOLDER, digests
@@ -55,6 +57,35 @@ def test_coding_what_was_decoded_gives_the_same_bytes(name: str) -> None:
     config = unit.network.config
     payload, _ = pack_core_unit(0, config, unit.tensors, unit.grids(), header.height, header.width)
     assert write_container(header, [payload], [1]) == data
+
+
+def test_the_worked_example_of_the_specification_is_true() -> None:
+    text = (FOLDER.parents[2] / "formats" / "SPEC.md").read_text()
+    block = text.split("### 9.8 A worked example")[1].split("`context.first` is")[0]
+    data = bytearray()
+    for line in block.splitlines():
+        if line.startswith("    ") and (
+            found := re.match(r" +((?:[0-9a-f]{2} +)*[0-9a-f]{2})(?: |$)", line)
+        ):
+            data += bytes.fromhex(found[1])
+    assert len(data) == 83
+    tensors, segments = reference.decode(bytes(data))
+    assert segments == [[[[5, 4, 3], [4, 4, 2]]]]
+    assert tensors["context.bias"].symbols == [0, 0, 0, 4]
+    with Container.open(bytes(data)) as box:
+        box.verify()
+        unit = box.core_unit(0)
+    assert [grid.tolist() for grid in unit.grids()] == segments[0]
+    means = [
+        (step.kind, *(values.tolist() for values in unit.network.predict(step, 0)))
+        for step in passes(unit.grids()[0], 1, None)
+    ]
+    assert means == [
+        (3, [32, 32], [12, 12]),
+        (0, [16], [12]),
+        (1, [24], [12]),
+        (2, [18, 14], [12, 12]),
+    ]
 
 
 @pytest.mark.parametrize("name", ["grey_1x1", "magnitudes_rgba_7x7"])

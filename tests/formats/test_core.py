@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.core import CoreConfig
@@ -22,6 +22,7 @@ configs = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(configs, st.integers(1, 2000), st.integers(1, 2000))
 def test_every_configuration_round_trips(config: CoreConfig, height: int, width: int) -> None:
     header = image_header(network=config, height=height, width=width)
@@ -29,6 +30,7 @@ def test_every_configuration_round_trips(config: CoreConfig, height: int, width:
     assert Header.unpack(header.pack()) == header
 
 
+@settings(deadline=None)
 @given(configs, st.integers(1, 9000), st.integers(1, 9000))
 def test_tiles_cover_every_grid_once(config: CoreConfig, height: int, width: int) -> None:
     segments = config.segments(height, width)
