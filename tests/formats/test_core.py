@@ -118,16 +118,17 @@ def test_impossible_networks_are_refused(changes: dict[str, object]) -> None:
         (13, 5, CorruptError, "residuals"),
         (14, 65, CorruptError, "width"),
         (15, 10, CorruptError, "octaves"),
-        (16, 1, VersionError, "context prior 1"),
+        (16, 200, VersionError, "prior 200"),
         (17, 7, CorruptError, "tile"),
         (17, 255, CorruptError, "tile"),
+        (18, 128, CorruptError, "gain"),
     ],
 )
 def test_forbidden_fields_name_themselves(
     position: int, value: int, error: type[Exception], words: str
 ) -> None:
     payload = bytearray(image_header(network=CoreConfig()).pack())
-    assert len(payload) == 18
+    assert len(payload) == 19
     payload[position] = value
     with pytest.raises(error, match=words):
         Header.unpack(bytes(payload))

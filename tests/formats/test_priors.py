@@ -1,0 +1,63 @@
+"""Priors: part of the format, so what they hold is pinned."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from formats.context import CONTEXT_BITS, ContextNetwork
+from formats.core import CoreConfig
+from formats.errors import InputError
+from formats.priors import PRIORS, prior_tensors
+from formats.weights import CodedTensor
+
+
+def zeros(config: CoreConfig, channels: int = 3) -> dict[str, CodedTensor]:
+    return {
+        spec.name: CodedTensor(np.zeros(spec.shape, np.int32), 0)
+        for spec in config.tensors({}, channels)
+    }
+
+
+@pytest.mark.parametrize("number", PRIORS)
+@pytest.mark.parametrize("levels", [1, 2, 7, 10])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_prior_fits_every_picture(number: int, levels: int, channels: int) -> None:
+    config = CoreConfig(levels=levels, prior=number)
+    found = prior_tensors(config, channels)
+    for spec in config.tensors({}, channels):
+        if spec.name in found:
+            assert found[spec.name].values.shape == spec.shape
+        else:
+            assert spec.name.startswith("residual")
+            assert channels != 3
+    for name, bits in CONTEXT_BITS.items():
+        if name in found:
+            assert found[name].exponent == -bits
+    ContextNetwork(config, zeros(config))  # exact in float32
+
+
+@pytest.mark.parametrize("number", PRIORS)
+def test_the_context_network_starts_from_its_prior(number: int) -> None:
+    config = CoreConfig(prior=number)
+    assert np.any(ContextNetwork(config, zeros(config))._level)
+    plain = CoreConfig()
+    base = ContextNetwork(plain, zeros(plain))._level
+    assert not np.array_equal(ContextNetwork(config, zeros(config))._level, base)
+
+
+@pytest.mark.parametrize("number", PRIORS)
+def test_other_networks_than_the_priors_are_refused(number: int) -> None:
+    for changes in ({"width": 15}, {"hidden": 8}, {"octaves": 2}, {"magnitudes": True}):
+        with pytest.raises(InputError, match=f"prior {number} is for"):
+            CoreConfig(prior=number, **changes)  # type: ignore[arg-type]
+
+
+def test_released_priors_never_change() -> None:
+    known = {1: "dbb7f362063c3de3f115e98f8f09eaffece2fc7d94d0c20026b72092ad5e6cc4"}
+    for number in PRIORS:
+        data = resources.files("formats").joinpath(f"data/prior{number}.json").read_bytes()
+        assert hashlib.sha256(data).hexdigest() == known[number]

@@ -1,0 +1,172 @@
+"""Core fusion: interpolation by axis, crops, scales, and the gradients of its distortion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from codec.core_reconstruct import CoreReconstructor
+from codec.fit import core_distortion
+from codec.fit.core_distortion import CoreDistortion
+from codec.network import AxisGrid
+from codec.network.core import CoreCoordX, gain_of
+from codec.network.kernels import INITIAL, axis_matrix, bands, expand
+from formats.core import CoreConfig
+from formats.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def network(
+    height: int, width: int, channels: int = 3, *, amplitude: float = 0.1, **changes: int
+) -> CoreCoordX:
+    torch.manual_seed(0)
+    config = CoreConfig(**{"levels": 4, "hidden": 5, "width": 4, **changes})
+    net = CoreCoordX(config, {"y": height, "x": width}, channels)
+    with torch.no_grad():
+        for spec in net.specs:
+            net.parameter(spec.name).add_(0.03 * torch.randn(spec.shape))
+    net.latents = [torch.randn(s) * amplitude for s in config.level_shapes(height, width)]
+    return net.requires_grad_(False)
+
+
+def grid(rows: torch.Tensor, columns: torch.Tensor) -> AxisGrid:
+    return AxisGrid(("y", "x"), (rows, columns))
+
+
+def test_one_stage_is_a_transposed_convolution() -> None:
+    half = torch.tensor(INITIAL)
+    found = bands(half[None], torch.zeros(2, 4))[1]
+    latents = torch.randn(1, 40)
+    taps = torch.cat([half.flip(0), half])
+    wide = torch.nn.functional.pad(latents, (8, 8), mode="replicate")
+    spread = torch.nn.functional.conv_transpose1d(wide[None], taps[None, None], stride=2)[0]
+    expected = spread[:, 3 + 16 : 3 + 16 + 80]
+    torch.testing.assert_close(expand(latents, found, 0, 80), expected)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 63, 64, 65, 200])
+def test_blocks_equal_the_whole_matrix(length: int) -> None:
+    kernel, prefilter = torch.randn(5, 4), torch.randn(6, 4) * 0.1
+    for level, band in enumerate(bands(kernel, prefilter)):
+        latents = torch.randn(3, -(-length // 2**level))
+        matrix = axis_matrix(band, latents.shape[1], torch.arange(float(length)), length)
+        torch.testing.assert_close(expand(latents, band, 0, length), latents @ matrix.t())
+        if length > 64:
+            part = expand(latents, band, 64, length)
+            torch.testing.assert_close(part, (latents @ matrix.t())[:, 64:])
+
+
+@pytest.mark.parametrize("size", [(37, 45), (1, 1), (7, 7), (70, 130), (1, 50)])
+def test_grid_queries_at_samples_are_the_samples(size: tuple[int, int]) -> None:
+    net = network(*size)
+    native = net.native(range(size[0]), range(size[1]))
+    queried = net(grid(torch.arange(float(size[0])), torch.arange(float(size[1]))))
+    torch.testing.assert_close(native, queried)
+
+
+@pytest.mark.parametrize("residuals", [0, 1, 3])
+def test_any_crop_is_that_part_of_the_picture(residuals: int) -> None:
+    net = network(80, 150, residuals=residuals)
+    whole = net.native(range(80), range(150))
+    for rows, columns in (
+        (range(5, 30), range(11, 40)),
+        (range(1, 79), range(2, 150)),
+        (range(0, 80), range(70, 71)),
+        (range(79, 80), range(149, 150)),
+    ):
+        part = net.native(rows, columns)
+        expected = whole[:, rows.start : rows.stop, columns.start : columns.stop]
+        torch.testing.assert_close(part, expected)
+
+
+def test_between_samples_the_picture_is_continuous() -> None:
+    net = network(40, 40)
+    base = torch.arange(5.0, 30.0)
+    near = net(grid(base + 1e-5, base - 1e-5))
+    torch.testing.assert_close(near, net(grid(base, base)), rtol=0, atol=1e-4)
+
+
+def test_gain_scales_what_the_tail_sees() -> None:
+    assert gain_of(CoreConfig()) == 0.5
+    assert gain_of(CoreConfig(gain=8)) == 1.0
+    plain, loud = network(9, 9), network(9, 9, gain=8)
+    loud.latents = [q / 2 for q in plain.latents]
+    torch.testing.assert_close(loud.native(range(9), range(9)), plain.native(range(9), range(9)))
+
+
+@pytest.mark.parametrize("chunk", [30, 16384])
+@pytest.mark.parametrize("size", [(19, 22, 3), (1, 1, 3), (7, 5, 1), (6, 9, 4)])
+def test_gradients_are_those_of_finite_differences(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, size: tuple[int, int, int]
+) -> None:
+    monkeypatch.setattr(core_distortion, "CHUNK", chunk)
+    height, width, channels = size
+    net = network(height, width, channels, levels=3)
+    weights = {
+        s.name: net.parameter(s.name).data for s in net.specs if not s.name.startswith("context")
+    }
+    target = torch.rand(channels, height, width)
+    measure = CoreDistortion(net.config, target)
+    found = measure(weights, net.latents)
+    picture = net.native(range(height), range(width)).clamp(0, 1)
+    torch.testing.assert_close(found.mse, (picture - target).square().mean())
+    features = measure.features(weights, net.latents)
+    assert measure.error(weights, features) == pytest.approx(float(found.mse))
+
+    def slope(values: torch.Tensor, index: int) -> float:
+        flat, kept = values.view(-1), float(values.view(-1)[index])
+        flat[index] = kept + 1e-6
+        above = float(measure(weights, net.latents).mse)
+        flat[index] = kept - 1e-6
+        below = float(measure(weights, net.latents).mse)
+        flat[index] = kept
+        return (above - below) / 2e-6
+
+    for name, values in weights.items():
+        for index in range(0, values.numel(), max(1, values.numel() // 4)):
+            gradient = float(found.weights[name].reshape(-1)[index])
+            assert gradient == pytest.approx(slope(values, index), 1e-4, 1e-8), name
+    for level, values in enumerate(net.latents):
+        gradient = float(found.latents[level].reshape(-1)[values.numel() // 2])
+        assert gradient == pytest.approx(slope(values, values.numel() // 2), 1e-4, 1e-8)
+
+
+def test_the_clamp_passes_gradients() -> None:
+    net = network(12, 12, amplitude=40.0)
+    weights = {s.name: net.parameter(s.name).data for s in net.specs}
+    found = CoreDistortion(net.config, torch.full((3, 12, 12), 0.5))(
+        {k: v for k, v in weights.items() if not k.startswith("context")}, net.latents
+    )
+    assert float(found.latents[0].abs().min()) > 0
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_decoder_cuts_and_scales(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setattr("codec.core_reconstruct.CPU_TILE", 64)
+    decoder = CoreReconstructor(network(150, 90), bits)
+    whole = decoder.region(range(1), None)
+    assert whole.shape == (150, 90, 3)
+    assert whole.dtype == (np.uint8 if bits == 8 else np.uint16)
+    for crop in ((0, 0, 90, 150), (10, 60, 70, 20), (89, 149, 1, 1)):
+        x, y, w, h = crop
+        np.testing.assert_array_equal(decoder.region(range(1), crop), whole[y : y + h, x : x + w])
+    double = decoder.region(range(1), None, 2.0).astype(float)
+    half = decoder.region(range(1), None, 0.5).astype(float)
+    assert double.shape == (300, 180, 3)
+    assert half.shape == (75, 45, 3)
+    top = (1 << bits) - 1
+    inner = double.reshape(150, 2, 90, 2, 3).mean((1, 3))
+    assert np.abs(inner - whole).mean() / top < 0.02
+    np.testing.assert_allclose(half, whole.reshape(75, 2, 45, 2, 3).mean((1, 3)), atol=1)
+    with pytest.raises(InputError, match="crop"):
+        decoder.region(range(1), (80, 0, 20, 20))
