@@ -94,7 +94,7 @@ def test_target_bpp_counts_every_byte() -> None:
 
 def test_target_psnr_is_reached() -> None:
     encoded = codec.encode(picture(64, 96), target_psnr=30.0, steps=300, device="cpu")
-    assert 30.0 <= encoded.stats.psnr <= 32.0
+    assert 30.0 <= encoded.stats.psnr <= 32.5
 
 
 def test_impossible_sizes_are_refused() -> None:

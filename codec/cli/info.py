@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from enum import IntEnum
 from typing import Any
 
 from codec.cli.common import dump_json, read_input
 from formats.container import METADATA, Container
+from formats.core import CoreConfig
 from formats.entropy import best_table, table_bits
-from formats.errors import VersionError
-from formats.header import MediaKind
-from formats.network import NetworkConfig
+from formats.header import Header, MediaKind
+from formats.latents import level_bits
 from formats.tables import GAUSSIAN, ZERO
 
 __all__ = ["add_parser"]
@@ -51,9 +52,6 @@ def describe(container: Container) -> dict[str, Any]:
             entry["family"] = "zero" if table == ZERO else "laplace"
             if GAUSSIAN <= table < ZERO:
                 entry["family"] = "gaussian"
-    network = header.network
-    if not isinstance(network, NetworkConfig):
-        raise VersionError("the file uses core fusion; this command describes rank fusion only")
     pixels = header.width * header.height * header.frames
     return {
         "bytes": container.size,
@@ -71,23 +69,8 @@ def describe(container: Container) -> dict[str, Any]:
             {"frames": f, "offset": offset, "bytes": size}
             for f, (offset, size) in zip(container.unit_frames, container.unit_spans, strict=True)
         ],
-        "network": {
-            "partition": network.partition,
-            "encoding": network.encoding.name.lower(),
-            "activation": network.activation.name.lower(),
-            "fusion": network.fusion.name.lower(),
-            "rank_mode": network.rank_mode.name.lower(),
-            "branch_layers": network.branch_layers,
-            "width": network.width,
-            "features": network.features,
-            "rank": network.rank,
-            "tail_layers": network.tail_layers,
-            "weights": sum(s.size for s in header.tensors(container.unit_frames[0])),
-            "macs_per_pixel": network.macs(
-                header.lengths(container.unit_frames[0]), header.channels
-            )
-            / (header.width * header.height * container.unit_frames[0]),
-        },
+        "network": _network(header, container.unit_frames[0]),
+        "latents": _latents(container) if isinstance(header.network, CoreConfig) else None,
         "chunks": [
             {
                 "type": s.kind,
@@ -99,6 +82,38 @@ def describe(container: Container) -> dict[str, Any]:
         ],
         "tensors": tensors,
     }
+
+
+def _network(header: Header, frames: int) -> dict[str, Any]:
+    """The architecture as plain values, and what it costs."""
+    network, lengths = header.network, header.lengths(frames)
+    values = {
+        name: value.name.lower() if isinstance(value, IntEnum) else value
+        for name, value in vars(network).items()
+    }
+    return {
+        "family": header.family.name.lower(),
+        **values,
+        "weights": network.parameters(lengths, header.channels),
+        "macs_per_pixel": network.macs(lengths, header.channels)
+        / (header.width * header.height * frames),
+    }
+
+
+def _latents(container: Container) -> list[dict[str, Any]]:
+    """Number, bits and zeros of the latents of each level of an image."""
+    unit = container.core_unit(0)
+    levels = [
+        {"level": level, "latents": 0, "bits": 0.0, "zeros": 0}
+        for level in range(unit.network.config.levels)
+    ]
+    for index in range(len(unit.segments)):
+        grids = unit.segment(index)
+        for entry, grid, bits in zip(levels, grids, level_bits(unit.network, grids), strict=True):
+            entry["latents"] += grid.size
+            entry["bits"] += bits
+            entry["zeros"] += int((grid == 0).sum())
+    return levels
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -123,9 +138,7 @@ def _text(name: str, found: dict[str, Any]) -> str:
     lines += [
         f"  colour   primaries {colour['primaries']}, transfer {colour['transfer']}, "
         f"matrix {colour['matrix']}, {'full' if colour['full_range'] else 'video'} range",
-        f"  network  {network['partition']} {network['fusion']}, {network['encoding']} encoding, "
-        f"{network['activation']}, M={network['features']} R={network['rank']}, "
-        f"{network['branch_layers']}+{network['tail_layers']} layers, "
+        f"  network  {_shape(network)}, "
         f"{network['weights']:,} weights, {network['macs_per_pixel']:.0f} MAC/pixel",
         "  bytes",
     ]
@@ -148,4 +161,28 @@ def _text(name: str, found: dict[str, Any]) -> str:
             f"{entry['bits'] / entry['weights']:>10.2f} "
             f"{100 * entry['zeros'] / entry['weights']:>5.0f}%  {step}"
         )
+    if found["latents"]:
+        lines.append("  latents                       count   bytes  bits/latent  zero")
+        lines += [
+            f"    level {entry['level']:<10} {entry['latents']:>20,} {entry['bits'] / 8:>8,.0f} "
+            f"{entry['bits'] / entry['latents']:>10.3f} "
+            f"{100 * entry['zeros'] / entry['latents']:>6.0f}%"
+            for entry in found["latents"]
+        ]
     return "\n".join(lines)
+
+
+def _shape(network: dict[str, Any]) -> str:
+    """The architecture in a few words."""
+    if network["family"] == "core":
+        tile = f", tiles of {1 << network['tile']}" if network["tile"] else ""
+        return (
+            f"core fusion, {network['levels']} levels, context {network['width']} wide, tail "
+            f"{network['hidden']} wide + {network['residuals']} residual layers, prior "
+            f"{network['prior']}{tile}"
+        )
+    return (
+        f"rank fusion, {network['partition']} {network['fusion']}, {network['encoding']} encoding, "
+        f"{network['activation']}, M={network['features']} R={network['rank']}, "
+        f"{network['branch_layers']}+{network['tail_layers']} layers"
+    )

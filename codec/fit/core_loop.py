@@ -27,6 +27,7 @@ from torch import Tensor
 from codec.fit.core_distortion import CoreDistortion, DistortionResult
 from codec.fit.optim import build_optimiser
 from codec.fit.progress import Progress
+from codec.fit.rate import laplace_bits
 from codec.fit.soft import soft_round, soft_round_noisy
 from codec.network.core import CoreCoordX
 from codec.quantise_core import quantise_networks
@@ -35,6 +36,21 @@ from codec.rate.context import RateResult
 from formats.weights import CodedTensor
 
 __all__ = ["CoreFitConfig", "CoreFitter"]
+
+TYPICAL_STEP = {
+    "context.first": -4,
+    "context.parent": -4,
+    "context.bias": -3,
+    "context.hidden": -5,
+    "context.hidden_bias": -4,
+    "context.out": -6,
+    "context.level": -4,
+    "kernel": -8,
+    "filter": -8,
+    "tail.weight": -6,
+    "output.weight": -6,
+}
+"""Exponents of the steps that the search ends at, for the price of weights during the fit."""
 
 Grids = list[npt.NDArray[np.int32]]
 
@@ -54,6 +70,7 @@ class CoreFitConfig:
         warm_up: fraction of the steps over which the learning rate of the networks rises.
         hard_rate: learning rates of the later stages at their start, relative to the peak.
         clip: largest norm of the gradient of the networks.
+        weight_price: factor on the bits of the network weights in the loss.
     """
 
     lam: float
@@ -68,6 +85,7 @@ class CoreFitConfig:
     warm_up: float = 0.03
     hard_rate: float = 0.1
     clip: float = 0.1
+    weight_price: float = 1.0
 
     @classmethod
     def of(cls, lam: float, steps: int, seed: int = 0) -> CoreFitConfig:
@@ -162,7 +180,12 @@ class CoreFitter:
         if stage != "soft":
             return self.latents.round(), soft_round(self.latents, config.temperature[1])[1]
         sigma = config.noise[0] + done * (config.noise[1] - config.noise[0])
-        noise = torch.empty_like(self.latents).normal_(0, sigma, generator=self._generator)
+        noise = torch.empty_like(self.latents).normal_(0, abs(sigma), generator=self._generator)
+        if sigma < 0:
+            u = torch.rand(self.latents.shape, generator=self._generator)
+            a = 2.0 - done * 1.0
+            b = (2.0**a * (a - 1) + 1) / a
+            noise = (1 - (1 - u) ** (1 / b)) ** (1 / a) - 0.5 if sigma > -1.5 else (u - 0.5)
         return soft_round_noisy(self.latents, temperature, noise)
 
     def evaluate(
@@ -203,6 +226,8 @@ class CoreFitter:
         if stage != "settle":
             for name, value in (found.weights | rate.weights).items():
                 self.net.parameter(name).grad = value
+            if config.weight_price:
+                self._charge_weights()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
             self.networks.step()
         self.step += 1
@@ -217,6 +242,19 @@ class CoreFitter:
             self._seen[0],
             -10 * math.log10(max(self._seen[1], 1e-12)),
         )
+
+    def _charge_weights(self) -> None:
+        """Add the gradient of the bits that the weights will cost."""
+        price = self.config.weight_price * self.config.lam / self.pixels
+        for spec in self.net.specs:
+            parameter = self.net.parameter(spec.name)
+            with torch.enable_grad():
+                weight = parameter.detach().requires_grad_()
+                symbols = weight - self.prior[spec.name] if spec.name in self.prior else weight
+                bits = laplace_bits(symbols / 2.0 ** TYPICAL_STEP.get(spec.name, -7))
+                gradient = torch.autograd.grad(bits, weight)[0]
+            assert parameter.grad is not None
+            parameter.grad.add_(gradient, alpha=price)
 
     def _freeze(self) -> None:
         """Quantise the networks for good; the weights before that start later rounds."""

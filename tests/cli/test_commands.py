@@ -60,7 +60,9 @@ def test_encode_info_verify_decode(
     assert main(["info", str(packed)]) == 0
     shown = capsys.readouterr().out
     assert "32x24" in shown
-    assert "shared1.weight" in shown
+    assert "core fusion" in shown
+    assert "tail.weight" in shown
+    assert "level 0" in shown
     assert main(["verify", str(packed)]) == 0
     assert "ok" in capsys.readouterr().out
     back = photo.with_name("back.png")
@@ -73,7 +75,7 @@ def test_json_answers_are_strict_json(photo: Path, capsys: pytest.CaptureFixture
     assert main(["encode", str(photo), "--json", "--steps", "20", "--quiet"]) == 0
     stats = json.loads(capsys.readouterr().out)
     assert stats["bytes"] == out.stat().st_size
-    assert stats["network"]["partition"] == "x+y"
+    assert stats["network"]["family"] == "core"
     assert main(["info", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert sum(c["bytes"] for c in found["chunks"]) + 6 == found["bytes"] == stats["bytes"]

@@ -1,0 +1,158 @@
+"""Fitting core fusion: soft rounding, quantisation by measured cost, stages, resuming."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.core_search import CoreResult, CoreSearch
+from codec.fit.search import Goal
+from codec.fit.soft import soft_round, soft_round_noisy
+from codec.fit.state import load_state, save_state
+from codec.network.core import CoreCoordX
+from codec.network.presets import core_network, latent_gain
+from codec.quantise_core import finest_step, prior_weights
+from codec.signal import to_signal
+from formats.header import Header, MediaKind
+from formats.latents import level_bits
+from formats.unit import pack_core_unit, unpack_core_unit
+from tests.conftest import picture
+
+CPU = torch.device("cpu")
+
+
+def fitter(steps: int = 60, lam: float = 1e-3, seed: int = 0) -> CoreFitter:
+    samples = picture(40, 56)
+    target = to_signal(samples, 8, CPU)
+    config = core_network(40, 56, lam)
+    net = CoreCoordX(config, {"y": 40, "x": 56}, 3, seed=seed)
+    prior = prior_weights(config, 3)
+    with torch.no_grad():
+        for name, value in prior.items():
+            net.parameter(name).copy_(value)
+    return CoreFitter(net, target, CoreFitConfig.of(lam, steps, seed), prior)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 0.3, 5.0])
+def test_soft_rounding_lies_between_identity_and_rounding(temperature: float) -> None:
+    x = torch.linspace(-2.2, 2.2, 500, dtype=torch.float64)
+    y, slope = soft_round(x, temperature)
+    assert torch.all((y - x.round()).abs() <= (x - x.round()).abs() + 1e-9)
+    assert torch.all(y[1:] >= y[:-1] - 1e-12)
+    numeric = (soft_round(x + 1e-7, temperature)[0] - y) / 1e-7
+    torch.testing.assert_close(slope, numeric, rtol=1e-3, atol=1e-5)
+    if temperature == 5.0:
+        torch.testing.assert_close(y, x, rtol=0, atol=2e-3)
+
+
+def test_noise_reaches_across_the_edge() -> None:
+    x = torch.linspace(-1, 1, 101, dtype=torch.float64)
+    noise = torch.full_like(x, 0.3)
+    y, slope = soft_round_noisy(x, 0.2, noise.clone())
+    shifted = soft_round_noisy(x + 1e-7, 0.2, noise.clone())[0]
+    torch.testing.assert_close(slope, (shifted - y) / 1e-7, rtol=1e-3, atol=1e-5)
+
+
+def test_a_fit_lowers_the_loss_and_ends_in_integers() -> None:
+    fit = fitter(120)
+    first = fit.advance()
+    fit.run()
+    coded, grids = fit.result()
+    assert fit.finished
+    assert fit.best_loss < 10 ** (-first.psnr / 10) + 1e-3 * first.bpp
+    for grid, real in zip(grids, fit.net.latents, strict=True):
+        np.testing.assert_array_equal(grid, real.numpy())
+    for spec, tensor in zip(fit.net.specs, coded, strict=True):
+        assert tensor.symbols.shape == spec.shape
+        assert tensor.step >= finest_step(spec.name) or not tensor.symbols.any()
+
+
+def test_the_estimate_is_what_the_file_costs() -> None:
+    fit = fitter(100)
+    fit.run()
+    coded, grids = fit.result()
+    header = Header(MediaKind.IMAGE, 56, 40, 3, 8, fit.net.config)
+    payload, seen = pack_core_unit(0, fit.net.config, coded, grids, 40, 56)
+    unit = unpack_core_unit(payload, 0, header)
+    real = sum(level_bits(unit.network, unit.grids()))
+    flat = torch.from_numpy(np.concatenate([g.ravel() for g in seen])).float()
+    with torch.no_grad():
+        _, rate = fit.evaluate(flat, exact=True, gradient=False)
+    assert float(rate.bits) == pytest.approx(real, rel=0.005)
+    assert sum(int((a != b).sum()) for a, b in zip(seen, grids, strict=True)) <= 0.01 * flat.numel()
+
+
+def test_stages_and_rates_follow_the_budget() -> None:
+    config = CoreFitConfig.of(1e-3, 1000)
+    stages = [config.stage(step) for step in range(1000)]
+    assert stages[0] == "soft"
+    assert stages[-1] == "settle"
+    assert stages == sorted(stages, key=["soft", "hard", "settle"].index)
+    assert config.rate_factor(0) == 1
+    assert config.rate_factor(999) < 0.01
+    assert CoreFitConfig.of(1e-3, 10_000).latent_rate < config.latent_rate
+    assert CoreFitConfig.of(1e-3, 10).latent_rate >= config.latent_rate
+
+
+@pytest.mark.parametrize("stop", [5, 56, 59])
+def test_a_fit_resumes_exactly(tmp_path: Path, stop: int) -> None:
+    whole = fitter()
+    whole.run()
+    first = fitter()
+    for _ in range(stop):
+        first.advance()
+    save_state(tmp_path / "state", first.state())
+    second = fitter()
+    second.restore(load_state(tmp_path / "state", CPU))
+    second.run()
+    for a, b in zip(whole.result()[1], second.result()[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    for x, y in zip(whole.result()[0], second.result()[0], strict=True):
+        np.testing.assert_array_equal(x.symbols, y.symbols)
+        assert x.step == y.step
+
+
+def test_gain_follows_the_root_of_lambda() -> None:
+    assert latent_gain(1e-3) == 0
+    assert latent_gain(4e-3) == 8
+    assert latent_gain(1e-12) == -64
+
+
+# -- search -------------------------------------------------------------------------------
+
+
+def simulate(goal: Goal, start: float, bits_at_one: float = 60.0) -> list[CoreResult]:
+    """Rounds of a picture whose bits and error follow powers of lambda."""
+    search = CoreSearch(goal, CoreFitConfig.of(start, 400))
+    history: list[CoreResult] = []
+    while (plan := search.next_round(history)) is not None:
+        size = int(bits_at_one * plan.fit.lam**-0.6 / 8) + 1
+        mse = 0.3 * plan.fit.lam**0.8
+        history.append(CoreResult(plan, [], [], {}, torch.zeros(0), bytes(size), mse))
+        assert len(history) < 20
+    return history
+
+
+@pytest.mark.parametrize("start", [1e-5, 1e-3, 0.3])
+def test_sizes_are_found_and_not_exceeded(start: float) -> None:
+    goal = Goal(bits=4000.0)
+    history = simulate(goal, start)
+    chosen = CoreSearch(goal, CoreFitConfig.of(start, 400)).choose(history)
+    assert 0.9 * 4000 <= chosen.bits <= 4000
+    assert len(history) <= 8
+
+
+@pytest.mark.parametrize("start", [1e-5, 1e-3, 0.3])
+def test_qualities_are_found(start: float) -> None:
+    goal = Goal(psnr=30.0)
+    history = simulate(goal, start)
+    chosen = CoreSearch(goal, CoreFitConfig.of(start, 400)).choose(history)
+    assert 30.0 <= chosen.psnr <= 30.5
+
+
+def test_a_lambda_takes_one_round() -> None:
+    assert len(simulate(Goal(lam=1e-3), 1e-3)) == 1
