@@ -80,7 +80,7 @@ class CoreFitConfig:
     seed: int = 0
     soft_share: float = 0.88
     hard_share: float = 0.05
-    temperature: tuple[float, float] = (0.3, 0.1)
+    temperature: tuple[float, float] = (0.4, 0.03)
     noise: tuple[float, float] = (0.22, 0.15)
     warm_up: float = 0.03
     hard_rate: float = 0.1
@@ -180,12 +180,7 @@ class CoreFitter:
         if stage != "soft":
             return self.latents.round(), soft_round(self.latents, config.temperature[1])[1]
         sigma = config.noise[0] + done * (config.noise[1] - config.noise[0])
-        noise = torch.empty_like(self.latents).normal_(0, abs(sigma), generator=self._generator)
-        if sigma < 0:
-            u = torch.rand(self.latents.shape, generator=self._generator)
-            a = 2.0 - done * 1.0
-            b = (2.0**a * (a - 1) + 1) / a
-            noise = (1 - (1 - u) ** (1 / b)) ** (1 / a) - 0.5 if sigma > -1.5 else (u - 0.5)
+        noise = torch.empty_like(self.latents).normal_(0, sigma, generator=self._generator)
         return soft_round_noisy(self.latents, temperature, noise)
 
     def evaluate(
