@@ -1,4 +1,4 @@
-"""Kodak at given rates beside JPEG, WebP and AVIF at equal bytes; writes the table of docs/.
+"""Kodak with rank fusion at given rates beside JPEG, WebP and AVIF at equal bytes, for docs/.
 
     python tools/kodak_table.py run FOLDER --images 5,15,20,23 --bpp 0.15,0.3,0.6 -e 5 -o runs/kodak
     python tools/kodak_table.py report -o runs/kodak --plot docs/kodak.png
@@ -73,6 +73,7 @@ def measure(path: Path, bpp: float, effort: int, out: Path) -> dict[str, Any]:
     target = out / f"{name}.crdx"
     encoded = codec.encode(
         path,
+        fusion="rank",
         target_bpp=bpp,
         effort=effort,
         device="cpu",

@@ -23,6 +23,9 @@ import codec
 from formats.container import Container
 from formats.network import Activation, Encoding, Fusion, NetworkConfig, RankMode
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.conformance import make_core
+
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "conformance"
 
 
@@ -36,7 +39,7 @@ def picture(height: int, width: int, channels: int, bits: int = 8) -> np.ndarray
 
 def streams() -> dict[str, bytes]:
     """Name and bytes of each stream."""
-    fast: dict[str, Any] = {"steps": 60, "device": "cpu", "lam": 3e-5}
+    fast: dict[str, Any] = {"steps": 60, "device": "cpu", "lam": 3e-5, "fusion": "rank"}
     clip = np.stack([np.roll(picture(12, 16, 3), t, 1) for t in range(7)])
     full = NetworkConfig(
         encoding=Encoding.FOURIER,
@@ -62,6 +65,17 @@ def streams() -> dict[str, bytes]:
         "fully_split_10x8": codec.encode(picture(8, 10, 3), network=split, **fast).data,
         "video_x+y+t_7f": codec.encode(clip, gop=3, rate=Fraction(30000, 1001), **fast).data,
         "video_xy+t_4f": codec.encode(clip[:4], gop=4, split="xy+t", **fast).data,
+    }
+
+
+def core_streams() -> dict[str, bytes]:
+    """Pictures encoded with core fusion; streams with random integers are made by make_core."""
+    fast: dict[str, Any] = {"steps": 120, "device": "cpu", "lam": 2e-4}
+    return {
+        "encoded_rgb_40x56": codec.encode(picture(40, 56, 3), **fast).data,
+        "encoded_grey16_19x70": codec.encode(picture(19, 70, 1, 16), **fast).data,
+        "encoded_rgba_33x33": codec.encode(picture(33, 33, 4), **fast).data,
+        "encoded_rgb_1x1": codec.encode(picture(1, 1, 3), **fast).data,
     }
 
 
@@ -100,6 +114,13 @@ def main() -> int:
                 "shape": list(decoded.shape),
             }
         manifest_path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        for name, data in core_streams().items():
+            path = make_core.FOLDER / f"{name}.crdx"
+            if not path.exists():
+                path.write_bytes(data)
+                decoded = codec.decode(data, device="cpu")
+                np.save(path.with_suffix(".npy"), decoded, allow_pickle=False)
+        make_core.main()
     wrong = [
         name
         for name, entry in manifest.items()

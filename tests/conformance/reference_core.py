@@ -6,9 +6,11 @@ the specification refers to: the same purpose as `reference.py`, for core fusion
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from formats.tables import PHI
 from tests.conformance.reference import Bytes, chunks, range_decode
@@ -29,6 +31,7 @@ class Config:
     octaves: int
     m: int
     tile: int
+    prior: int
 
 
 @dataclass
@@ -36,10 +39,13 @@ class Tensor:
     shape: tuple[int, ...]
     step: int
     symbols: list[int]
+    prior: list[int] | None = None  # in the fixed point of the tensor
 
     def fixed(self, bits: int) -> list[list[int]]:
         """Rows of the integers weight * 2^bits."""
         values = [q << (self.step + bits) for q in self.symbols]
+        if self.prior is not None:
+            values = [a + b for a, b in zip(values, self.prior, strict=True)]
         columns = self.shape[1] if len(self.shape) > 1 else 1
         return [values[i : i + columns] for i in range(0, len(values), columns)]
 
@@ -55,11 +61,10 @@ def read_header(header: bytes) -> Config:
     read.at += 5  # depth, colour, range
     assert (read.u8(), read.u8()) == (1, 1)
     levels, hidden, residuals, w, order, prior, tile, gain = (read.u8() for _ in range(8))
-    assert prior == 0
     assert gain < 128
     assert read.at == len(header)
     m = 1 + (order & 1)
-    return Config(width, height, channels, levels, hidden, residuals, w, order >> 1, m, tile)
+    return Config(width, height, channels, levels, hidden, residuals, w, order >> 1, m, tile, prior)
 
 
 def shapes(c: Config) -> dict[str, tuple[int, ...]]:
@@ -270,6 +275,20 @@ def decode_segment(network: Network, height: int, width: int, stream: bytes) -> 
     return grids
 
 
+def add_prior(c: Config, tensors: dict[str, Tensor]) -> None:
+    """Section 9.7, for the tensors of the context network: all that the integers need."""
+    path = Path(__file__).parents[2] / "formats" / "data" / f"prior{c.prior}.json"
+    stored = json.loads(path.read_text())["tensors"]
+    for name, tensor in tensors.items():
+        if not name.startswith("context."):
+            continue
+        values, columns = stored[name]["values"], stored[name]["shape"][-1]
+        if name == "context.level":
+            rows = [values[i : i + columns] for i in range(0, len(values), columns)]
+            values = [row[min(n, columns - 1)] for row in rows for n in range(c.levels)]
+        tensor.prior = values
+
+
 def decode(data: bytes) -> tuple[dict[str, Tensor], list[list[Grid]]]:
     """Tensors by name, and the grids of every segment."""
     parts = chunks(data)
@@ -294,6 +313,8 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], list[list[Grid]]]:
         name: Tensor(shape, entries[name][1], q)
         for (name, shape), q in zip(shapes(c).items(), symbols, strict=True)
     }
+    if c.prior:
+        add_prior(c, tensors)
     side = 2**c.tile if c.tile else 65536
     boxes = [
         (min(side, c.height - y), min(side, c.width - x))

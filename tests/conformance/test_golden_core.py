@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import re
 
 import numpy as np
 import pytest
+import torch
 
+import codec
+from codec.rate.predictor import TorchContextNetwork
 from formats.container import Container, write_container
 from formats.errors import CoordXError, TruncatedError
 from formats.lattice import passes
@@ -47,6 +52,36 @@ def test_a_second_implementation_reads_the_same_integers(name: str) -> None:
     assert len(segments) == len(unit.segments)
     for index, grids in enumerate(segments):
         assert grids == [grid.tolist() for grid in unit.segment(index)]
+
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_decodes_the_same_latents(name: str, threads: int, device: str) -> None:
+    digest = hashlib.sha256()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with Container.open(stream(name)) as box:
+            unit = box.core_unit(0)
+        network = TorchContextNetwork(unit.network, torch.device(device))
+        for grid in dataclasses.replace(unit, network=network).grids():
+            digest.update(grid.astype("<i4").tobytes())
+    finally:
+        torch.set_num_threads(before)
+    assert digest.hexdigest() == MANIFEST[name]["latents"]
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("encoded")])
+def test_samples_are_within_the_tolerance(name: str) -> None:
+    expected = np.load(FOLDER / f"{name}.npy", allow_pickle=False)
+    decoded = codec.decode(stream(name), device="cpu")
+    assert decoded.dtype == expected.dtype
+    difference = np.abs(decoded.astype(int) - expected.astype(int))
+    assert int(difference.max()) <= (1 if expected.dtype == np.uint8 else 4)
 
 
 @pytest.mark.parametrize("name", NAMES)

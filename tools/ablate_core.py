@@ -1,0 +1,168 @@
+"""Ablations of core fusion: what one change of the network or of the fit does to D + lambda R.
+
+    python tools/ablate_core.py run FOLDER --only prior,soft -o runs/ablate_core.jsonl
+    python tools/ablate_core.py report -o runs/ablate_core.jsonl
+
+FOLDER holds kodim01.png ...; items are centre crops NUMBER@WxH:LAMBDA. Every variant is encoded
+to a real file, which is decoded: J = MSE + lambda * bpp of that file, and the share of it that is
+network weights. Results are appended as they come; variants that are there are skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codec.core_reconstruct import CoreReconstructor
+from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.media import read_image
+from codec.network.core import CoreCoordX
+from codec.network.presets import core_network
+from codec.quantise_core import prior_weights, set_weights
+from codec.signal import to_signal
+from codec.work import Work
+from formats.core import CoreConfig
+from formats.entropy import best_table
+from formats.unit import pack_core_unit
+
+DEFAULT_ITEMS = "8@384x256:0.001,20@384x256:0.004"
+
+# name -> (changes of the network, changes of the fit)
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "base": ({}, {}),
+    "prior: none": ({"prior": 0}, {}),
+    "prior: none, SOAP 0.03": ({"prior": 0}, {"rate": 0.03, "warm_up": 0.1}),
+    "soft: T 0.3 to 0.1": ({}, {"temperature": (0.3, 0.1)}),
+    "soft: T 0.3 to 0.03": ({}, {"temperature": (0.3, 0.03)}),
+    "soft: T 0.6 to 0.03": ({}, {"temperature": (0.6, 0.03)}),
+    "soft: noise 0.3 to 0.1": ({}, {"noise": (0.3, 0.1)}),
+    "soft: noise 0.1 to 0.05": ({}, {"noise": (0.1, 0.05)}),
+    "weights: not in the loss": ({}, {"weight_price": 0.0}),
+    "weights: three times in the loss": ({}, {"weight_price": 3.0}),
+    "rate: latents 0.1": ({}, {"latent_rate": 0.1}),
+    "rate: latents 0.3": ({}, {"latent_rate": 0.3}),
+    "rate: networks 0.003": ({}, {"rate": 0.003}),
+    "rate: networks 0.03": ({}, {"rate": 0.03}),
+    "clip: none": ({}, {"clip": 1e9}),
+    "shape: no prior, octaves 2": ({"prior": 0, "octaves": 2}, {}),
+    "shape: no prior, octaves 4": ({"prior": 0, "octaves": 4}, {}),
+    "shape: no prior, context 8 wide": ({"prior": 0, "width": 8}, {}),
+    "shape: no prior, context 32 wide": ({"prior": 0, "width": 32}, {}),
+    "shape: no prior, magnitudes": ({"prior": 0, "magnitudes": True}, {}),
+    "shape: no prior, tail 8 wide": ({"prior": 0, "hidden": 8}, {}),
+    "shape: no prior, tail 48 wide": ({"prior": 0, "hidden": 48}, {}),
+    "shape: no 3x3 layers": ({"residuals": 0}, {}),
+}
+
+
+def measure(samples: Any, config: CoreConfig, fit: CoreFitConfig) -> dict[str, Any]:
+    """Encode and decode a picture."""
+    height, width, channels = samples.shape
+    net = CoreCoordX(config, {"y": height, "x": width}, channels, seed=fit.seed)
+    prior = prior_weights(config, channels)
+    with torch.no_grad():
+        for name, value in prior.items():
+            net.parameter(name).copy_(value)
+    fitter = CoreFitter(net, to_signal(samples, 8, torch.device("cpu")), fit, prior)
+    started = time.perf_counter()
+    fitter.run()
+    seconds = time.perf_counter() - started
+    coded, grids = fitter.result()
+    payload, seen = pack_core_unit(0, config, coded, grids, height, width)
+    decoded = CoreCoordX(config, {"y": height, "x": width}, channels, seed=None)
+    set_weights(decoded, coded, prior)
+    decoded.load_latents(seen)
+    picture = CoreReconstructor(decoded.requires_grad_(False), 8).region(range(1), None)
+    mse = Work.mean_error(picture, samples, 8)
+    bpp = 8 * len(payload) / (height * width)
+    weights = sum(best_table(t.symbols)[1] + 16 for t in coded) / (height * width)
+    return {
+        "j": mse + fit.lam * bpp,
+        "mse": mse,
+        "bpp": bpp,
+        "weights_bpp": weights,
+        "estimate_bpp": fitter._seen[0],
+        "seconds": seconds,
+    }
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure what is missing."""
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    done = set()
+    if args.out.exists():
+        for line in args.out.read_text().splitlines():
+            row = json.loads(line)
+            done.add((row["variant"], row["item"], row["steps"]))
+    wanted = args.only.split(",") if args.only else None
+    for name, (shape, changes) in VARIANTS.items():
+        if wanted and name.split(":")[0] not in wanted:
+            continue
+        for item in args.items.split(","):
+            if (name, item, args.steps) in done:
+                continue
+            where, lam = item.split(":")
+            number, size = where.split("@")
+            width, height = map(int, size.split("x"))
+            whole = read_image(args.folder / f"kodim{int(number):02d}.png").samples
+            top, left = (whole.shape[0] - height) // 2, (whole.shape[1] - width) // 2
+            samples = whole[top : top + height, left : left + width].copy()
+            config = replace(core_network(height, width, float(lam)), **shape)
+            fit = replace(CoreFitConfig.of(float(lam), args.steps), **changes)
+            row = {"variant": name, "item": item, "steps": args.steps}
+            row |= measure(samples, config, fit)
+            with args.out.open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+            print(f"{name} {item}: J {1e3 * row['j']:.4f}e-3", file=sys.stderr, flush=True)
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print the table as Markdown."""
+    rows = [json.loads(line) for line in args.out.read_text().splitlines()]
+    items = sorted({row["item"] for row in rows})
+    print("| variant | steps | " + " | ".join(f"{i}: 1000 J (weights)" for i in items) + " |")
+    print("|---|---|" + "---|" * len(items))
+    for steps in sorted({row["steps"] for row in rows}):
+        for name in VARIANTS:
+            found = {r["item"]: r for r in rows if r["variant"] == name and r["steps"] == steps}
+            if not found:
+                continue
+            cells = []
+            for item in items:
+                row = found.get(item)
+                lam = float(item.split(":")[1])
+                cells.append(
+                    f"{1e3 * row['j']:.3f} ({1e3 * lam * row['weights_bpp']:.3f})" if row else ""
+                )
+            print(f"| {name} | {steps} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    runner = commands.add_parser("run", help="measure what is missing")
+    runner.add_argument("folder", type=Path, help="folder with kodim01.png ... kodim24.png")
+    runner.add_argument("--only", help="groups of variants, e.g. soft,rate")
+    runner.add_argument("--items", default=DEFAULT_ITEMS)
+    runner.add_argument("--steps", type=int, default=400)
+    runner.set_defaults(run=run)
+    reporter = commands.add_parser("report", help="print the table")
+    reporter.set_defaults(run=report)
+    for command in (runner, reporter):
+        command.add_argument("-o", "--out", type=Path, default=Path("runs/ablate_core.jsonl"))
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
