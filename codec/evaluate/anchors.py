@@ -1,4 +1,4 @@
-"""The image codecs others use, through Pillow: JPEG, WebP, AVIF as plug-ins of one interface.
+"""The image codecs that Pillow carries: JPEG, JPEG 2000, WebP, AVIF, as plug-ins of one interface.
 
 Every figure comes from real bytes: encode() returns the file a user would store, decode()
 sees nothing but those bytes. Each codec runs in one thread, so that seconds can be compared.
@@ -13,11 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from codec.evaluate import pillow
-from codec.evaluate.interface import QualityCodec
 from codec.evaluate.metrics import Samples
 from formats.errors import InputError
 
-__all__ = ["Avif", "Jpeg", "SizedFile", "WebP", "at_size"]
+__all__ = ["Avif", "Jpeg", "Jpeg2000", "WebP"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Jpeg:
 
     options: ClassVar[Mapping[str, Callable[[str], object]]] = {"subsampling": str}
     point: ClassVar[str] = "quality"
+    suffix: ClassVar[str] = ".jpg"
     quality_range: ClassVar[tuple[int, int]] = (1, 100)
 
     def __post_init__(self) -> None:
@@ -76,6 +76,7 @@ class WebP:
 
     options: ClassVar[Mapping[str, Callable[[str], object]]] = {"method": int}
     point: ClassVar[str] = "quality"
+    suffix: ClassVar[str] = ".webp"
     quality_range: ClassVar[tuple[int, int]] = (0, 100)
 
     def __post_init__(self) -> None:
@@ -127,6 +128,7 @@ class Avif:
 
     options: ClassVar[Mapping[str, Callable[[str], object]]] = {"speed": int, "subsampling": str}
     point: ClassVar[str] = "quality"
+    suffix: ClassVar[str] = ".avif"
     quality_range: ClassVar[tuple[int, int]] = (0, 100)
 
     def __post_init__(self) -> None:
@@ -175,48 +177,53 @@ class Avif:
 
 
 @dataclass(frozen=True)
-class SizedFile:
-    """The best file within a byte budget.
+class Jpeg2000:
+    """JPEG 2000 by OpenJPEG: 9/7 wavelet, one layer aimed at a PSNR, colour transform on.
 
-    Attributes:
-        q: the quality it was made with.
-        data: the file.
-        fits: False when even the lowest quality is over the budget; `data` is then that one.
+    Points are PSNR targets in dB, of which OpenJPEG falls short by a little: the samples'
+    rounding and the colour transform come on top of what it counts.
     """
 
-    q: int
-    data: bytes
-    fits: bool
+    qualities: tuple[float, ...] = (24, 27, 30, 33, 36, 39, 42)
 
+    options: ClassVar[Mapping[str, Callable[[str], object]]] = {}
+    point: ClassVar[str] = "target"
+    suffix: ClassVar[str] = ".jp2"
+    quality_range: ClassVar[tuple[int, int]] = (15, 60)
 
-def at_size(codec: QualityCodec, samples: Samples, target_bytes: int) -> SizedFile:
-    """The file of the largest quality that does not exceed `target_bytes`.
+    def __post_init__(self) -> None:
+        """Check the settings once."""
+        _check_qualities(self.qualities, self.quality_range)
 
-    A binary search of about seven encodes. It takes the size to grow with the quality; where
-    a codec breaks that by a few bytes the result still fits, one quality step may be missed.
+    @property
+    def name(self) -> str:
+        """`jpeg2000`."""
+        return "jpeg2000"
 
-    Args:
-        codec: `Jpeg()`, `WebP()`, `Avif()` or another with integer qualities.
-        samples: (H, W, C) uint8.
-        target_bytes: the budget, at least 1.
+    def version(self) -> str:
+        """Pillow and the OpenJPEG inside it."""
+        return pillow.version("jpg_2000", "jpg_2000", "OpenJPEG")
 
-    Raises:
-        InputError: a budget below 1, or a picture that the codec does not take.
-    """
-    if target_bytes < 1:
-        raise InputError(f"target size: expected at least 1 byte, got {target_bytes}")
-    low, high = codec.quality_range
-    best = SizedFile(low, codec.encode(samples, low), fits=True)
-    if len(best.data) > target_bytes:
-        return SizedFile(low, best.data, fits=False)
-    while low < high:
-        middle = (low + high + 1) // 2
-        data = codec.encode(samples, middle)
-        if len(data) <= target_bytes:
-            low, best = middle, SizedFile(middle, data, fits=True)
-        else:
-            high = middle - 1
-    return best
+    def command(self, q: float) -> str:
+        """The call of Pillow at a target of `q` dB."""
+        return pillow.command("JPEG2000", self._settings(q, 3))
+
+    def encode(self, samples: Samples, q: float) -> bytes:
+        """A JP2 file; greyscale, RGB or RGBA, 8 bits."""
+        channels = samples.shape[-1] if samples.ndim == 3 else 0
+        return pillow.save(samples, "JPEG2000", (1, 3, 4), self._settings(q, channels))
+
+    def decode(self, data: bytes) -> Samples:
+        """Samples (H, W, 1, 3 or 4) uint8."""
+        return pillow.load(data, "JPEG2000")
+
+    def _settings(self, q: float, channels: int) -> dict[str, Any]:
+        return {
+            "quality_mode": "dB",
+            "quality_layers": [_integer(q, self.quality_range)],
+            "irreversible": True,
+            "mct": int(channels == 3),
+        }
 
 
 def _digits(subsampling: str) -> str:
