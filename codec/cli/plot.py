@@ -31,6 +31,11 @@ examples:
 """
 
 
+CAVEAT = """\
+published curves are means over the items of their publications: against a measured curve their
+BD-rate counts only where the items are the same"""
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the sub-command."""
     parser = subparsers.add_parser(
@@ -91,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
         print(to_json(_as_json(anchor, comparisons, args.metric, deltas)), end="")
     else:
         print(bd_table(anchor, comparisons, args.metric, deltas or None), end="")
+        if len({curve.published for curve in curves}) > 1:
+            print(CAVEAT)
     return 0
 
 

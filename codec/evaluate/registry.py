@@ -19,7 +19,7 @@ from codec.evaluate.stills import HevcIntra, JpegXl, VvcIntra
 from codec.evaluate.videos import VIDEO_ENCODERS, FFmpegVideo
 from formats.errors import InputError
 
-__all__ = ["TEMPLATES", "VIDEO_TEMPLATES", "parse_codecs"]
+__all__ = ["TEMPLATES", "VIDEO_TEMPLATES", "parse_codecs", "spec_of"]
 
 # Frozen dataclasses; a specification makes a changed copy.
 TEMPLATES: Mapping[str, Codec] = {
@@ -82,6 +82,26 @@ def parse_codecs(specs: Sequence[str], templates: Mapping[str, Codec] = TEMPLATE
     if not codecs:
         raise InputError(f"expected at least one codec of {', '.join(templates)}, got none")
     return codecs
+
+
+def spec_of(codec: Codec) -> str | None:
+    """A specification that gives this codec again; None for one that is not of the tables."""
+    for templates in (TEMPLATES, VIDEO_TEMPLATES):
+        for name, template in templates.items():
+            if type(template) is not type(codec):
+                continue
+            fields = {field.name for field in dataclasses.fields(template)}  # type: ignore[arg-type]
+            given = fields & set(codec.options) | {"qualities"}
+            if any(getattr(codec, f) != getattr(template, f) for f in fields - given):
+                continue
+            items = [
+                f"{key}={value}"
+                for key in codec.options
+                if (value := getattr(codec, key)) != getattr(template, key)
+            ]
+            points = [f"{q:.17g}" for q in codec.qualities]
+            return f"{name}:{','.join(items + points)}"
+    return None
 
 
 def _template(name: str, templates: Mapping[str, Codec]) -> Codec:

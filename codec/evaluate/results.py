@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from codec.evaluate.ffmpeg import start_seconds
 from codec.evaluate.interface import Codec
 from codec.evaluate.machine import describe_machine
+from codec.evaluate.registry import spec_of
 from formats.atomic import atomic_path
 
 __all__ = [
@@ -134,6 +136,7 @@ def build_report(
     *,
     command: str = "",
     video: bool = False,
+    sources: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of a result file.
 
@@ -147,6 +150,7 @@ def build_report(
         measurements, failures: of all items.
         command: what was typed to get here, for the record.
         video: whether the items are clips.
+        sources: where each item was read from, as it was named.
     """
     completed = [_completed(codec, measurements) for codec in codecs]
     judged = [items for items in completed if items]
@@ -160,13 +164,21 @@ def build_report(
     if len(entries) == 1:
         report |= {key: entries[0][key] for key in ("name", "description", "results")}
     return report | {
-        "machine": describe_machine(),
+        "machine": describe_machine() | _ffmpeg_facts(versions),
         "command": command,
         "averaging": AVERAGING + (f". {CLIP_AVERAGING}" if video else ""),
+        "sources": dict(sources or {}),
         "averaged_items": [item for item in order if item in shared],
         "codecs": entries,
         "errors": [dataclasses.asdict(failure) for failure in failures],
     }
+
+
+def _ffmpeg_facts(versions: Sequence[str]) -> dict[str, Any]:
+    """What of every second measured through ffmpeg is the start of its process."""
+    if not any(version.startswith("ffmpeg ") for version in versions):
+        return {}
+    return {"ffmpeg start, s": round(start_seconds(), 4)}
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
@@ -223,6 +235,7 @@ def _entry(
     return {
         "name": codec.name,
         "description": version,
+        "spec": spec_of(codec),
         "point": codec.point,
         "results": results,
         "items": [dataclasses.asdict(m) for m in mine],

@@ -125,6 +125,7 @@ def evaluate(
         ledger.failures,
         command=command,
         video=video,
+        sources={label: path.as_posix() for path, label in zip(files, _labels(files), strict=True)},
     )
     write_items(items_path(out), measurements)
     write_report(out, report)

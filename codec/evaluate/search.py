@@ -26,7 +26,12 @@ class SizedFile:
     fits: bool
 
 
-def at_size(codec: QualityCodec, samples: Samples, target_bytes: int) -> SizedFile:
+def at_size(
+    codec: QualityCodec,
+    samples: Samples,
+    target_bytes: int,
+    between: tuple[float, float] | None = None,
+) -> SizedFile:
     """The file of the best point that does not exceed `target_bytes`.
 
     A binary search of about seven encodes. It takes the size to grow with the quality; where
@@ -36,6 +41,8 @@ def at_size(codec: QualityCodec, samples: Samples, target_bytes: int) -> SizedFi
         codec: `Jpeg()`, `WebP()`, `Avif()` or another whose points are integers.
         samples: (H, W, C) uint8.
         target_bytes: the budget, at least 1.
+        between: a point known to fit and a better one known not to, which shorten the search;
+            the codec's whole range when None.
 
     Raises:
         InputError: a budget below 1, or a picture that the codec does not take.
@@ -44,7 +51,9 @@ def at_size(codec: QualityCodec, samples: Samples, target_bytes: int) -> SizedFi
         raise InputError(f"target size: expected at least 1 byte, got {target_bytes}")
     worst, best = codec.quality_range
     sign = 1 if best >= worst else -1  # a quantiser (qp) is the better the smaller it is
-    low, high = 0, abs(best - worst)
+    if between is not None:
+        worst, best = (int(q) for q in between)
+    low, high = 0, abs(best - worst) - (between is not None)
     found = SizedFile(worst, codec.encode(samples, worst), fits=True)
     if len(found.data) > target_bytes:
         return SizedFile(worst, found.data, fits=False)
