@@ -190,10 +190,13 @@ class Jpeg2000:
     point: ClassVar[str] = "target"
     suffix: ClassVar[str] = ".jp2"
     quality_range: ClassVar[tuple[int, int]] = (15, 60)
+    quality_step: ClassVar[float] = 0.25
 
     def __post_init__(self) -> None:
         """Check the settings once."""
-        _check_qualities(self.qualities, self.quality_range)
+        _check_points(self.qualities)
+        for q in self.qualities:
+            self._settings(q, 3)
 
     @property
     def name(self) -> str:
@@ -218,9 +221,12 @@ class Jpeg2000:
         return pillow.load(data, "JPEG2000")
 
     def _settings(self, q: float, channels: int) -> dict[str, Any]:
+        low, high = self.quality_range
+        if not low <= q <= high:
+            raise InputError(f"jpeg2000 target: expected {low}..{high} dB, got {q:g}")
         return {
             "quality_mode": "dB",
-            "quality_layers": [_integer(q, self.quality_range)],
+            "quality_layers": [float(q)],
             "irreversible": True,
             "mct": int(channels == 3),
         }
@@ -236,9 +242,13 @@ def _check_subsampling(subsampling: str) -> None:
         raise InputError(f"subsampling: expected one of {expected}, got {subsampling!r}")
 
 
-def _check_qualities(qualities: tuple[float, ...], allowed: tuple[int, int]) -> None:
+def _check_points(qualities: tuple[float, ...]) -> None:
     if not qualities or len(set(qualities)) < len(qualities):
         raise InputError(f"qualities: expected at least one, none twice, got {qualities}")
+
+
+def _check_qualities(qualities: tuple[float, ...], allowed: tuple[int, int]) -> None:
+    _check_points(qualities)
     for q in qualities:
         _integer(q, allowed)
 

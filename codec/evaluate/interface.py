@@ -70,7 +70,10 @@ class VideoCodec(Codec, Protocol):
 
 
 class QualityCodec(ImageCodec, Protocol):
-    """An image codec whose points are integers, from the worst to the best."""
+    """An image codec whose points go from the worst to the best in steps.
+
+    A step is 1, or the codec's `quality_step`.
+    """
 
     @property
     def quality_range(self) -> tuple[int, int]: ...  # noqa: D102

@@ -21,7 +21,7 @@ class SizedFile:
         fits: False when even the worst point is over the budget; `data` is then that one.
     """
 
-    q: int
+    q: float
     data: bytes
     fits: bool
 
@@ -38,7 +38,7 @@ def at_size(
     a codec breaks that by a few bytes the result still fits, one step may be missed.
 
     Args:
-        codec: `Jpeg()`, `WebP()`, `Avif()` or another whose points are integers.
+        codec: `Jpeg()`, `WebP()`, `Avif()` or another with a range of points.
         samples: (H, W, C) uint8.
         target_bytes: the budget, at least 1.
         between: a point known to fit and a better one known not to, which shorten the search;
@@ -49,17 +49,16 @@ def at_size(
     """
     if target_bytes < 1:
         raise InputError(f"target size: expected at least 1 byte, got {target_bytes}")
-    worst, best = codec.quality_range
+    step: float = getattr(codec, "quality_step", 1)
+    worst, best = codec.quality_range if between is None else between
     sign = 1 if best >= worst else -1  # a quantiser (qp) is the better the smaller it is
-    if between is not None:
-        worst, best = (int(q) for q in between)
-    low, high = 0, abs(best - worst) - (between is not None)
+    low, high = 0, round(abs(best - worst) / step) - (between is not None)
     found = SizedFile(worst, codec.encode(samples, worst), fits=True)
     if len(found.data) > target_bytes:
         return SizedFile(worst, found.data, fits=False)
     while low < high:
         middle = (low + high + 1) // 2
-        q = worst + sign * middle
+        q = worst + sign * middle * step
         data = codec.encode(samples, q)
         if len(data) <= target_bytes:
             low, found = middle, SizedFile(q, data, fits=True)

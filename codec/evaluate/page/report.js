@@ -318,7 +318,8 @@
   function provenance() {
     const holder = byId("provenance");
     const measured = data.curves.filter((c) => !c.published).length;
-    byId("lead").textContent = `${measured} curves measured on one machine in one run, `
+    const where = data.provenance.length === 1 ? " on one machine in one run" : "";
+    byId("lead").textContent = `${measured} curves measured${where}, `
       + `${data.curves.length - measured} published; ${data.rows.length} measurements of real files.`;
     for (const run of data.provenance) {
       make("pre", run.command, {}, holder);
