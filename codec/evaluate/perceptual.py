@@ -29,9 +29,10 @@ def load_lpips() -> Callable[[Samples, Samples], float]:
     try:
         import lpips as package
         import torch
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another torch
         raise MissingLibraryError(
-            "LPIPS needs lpips and torchvision: pip install 'coordx-codec[lpips]'"
+            "LPIPS needs lpips and the torchvision that belongs to this torch: "
+            f"pip install 'coordx-codec[lpips]' ({error})"
         ) from error
     try:
         network = package.LPIPS(net="alex", verbose=False).eval().requires_grad_(False)
