@@ -23,7 +23,8 @@ from codec.reconstruct import Reconstructor
 from formats.network import Activation, Encoding, NetworkConfig
 
 PAPER_BANDWIDTH = 2
-"""1/64 of Nyquist at 512 samples: the 30 radians per unit of SIREN's and the paper's code."""
+"""In 1/64 of Nyquist: 25 radians per unit at 512 samples, the nearest our networks have to the 30
+of SIREN's and the paper's code."""
 OUR_BANDWIDTH = 32
 """Half of Nyquist, what this project starts from."""
 
@@ -35,7 +36,7 @@ class Budget:
     Attributes:
         steps: optimiser steps.
         samples: of the signal a step; 0 for all.
-        rate: of Adam, halved in a cosine to 0 at the end.
+        rate: of Adam, in a cosine to 0 at the end.
     """
 
     steps: int
@@ -65,10 +66,10 @@ def image_methods(width: int = 256) -> list[Method]:
     slow = {"bandwidth": PAPER_BANDWIDTH}
     pe = replace(plain, encoding=Encoding.POSITIONAL, activation=Activation.RELU)
     return [
-        Method("SIREN, 30 rad", replace(plain, **slow), points=True),
+        Method("SIREN, low start", replace(plain, **slow), points=True),
         Method("SIREN, our start", plain, points=True),
         Method("PE-MLP", pe, points=True),
-        Method("CoordX, 30 rad", replace(split, **slow), points=True),
+        Method("CoordX, low start", replace(split, **slow), points=True),
         Method("CoordX, our start", split, points=True),
         Method("CoordX-A, our start", split, points=False),
     ]
@@ -114,8 +115,8 @@ def fit(
         seed: of weights and draws.
 
     Returns:
-        "psnr" in dB of the 8-bit samples, "seconds" of training, "step_ms" (median), "weights"
-        and "macs" per sample at a full grid.
+        "network", "psnr" in dB of the 8-bit samples, "seconds" of training, "step_ms" (median),
+        "weights", and "macs" per sample at a full grid.
     """
     device = target.device
     channels = target.shape[0]
@@ -135,6 +136,7 @@ def fit(
         times.append(_now(device) - started)
     samples = math.prod(lengths.values())
     return {
+        "network": network,
         "psnr": quality(network, target, lengths),
         "seconds": sum(times),
         "step_ms": 1000 * statistics.median(times),
@@ -242,7 +244,9 @@ def quantised_quality(
     method: Method, network: CoordX, target: Tensor, lengths: Mapping[str, int], bits: int
 ) -> float:
     """PSNR with every weight tensor on 2^bits levels."""
-    weights = {spec.name: uniform(network.parameter(spec.name).detach(), bits) for spec in network.specs}
+    weights = {
+        spec.name: uniform(network.parameter(spec.name).detach(), bits) for spec in network.specs
+    }
     copy = CoordX(method.config, dict(lengths), target.shape[0], seed=None).to(target.device)
     copy.assign(weights)
     return quality(copy, target, lengths)
