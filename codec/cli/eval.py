@@ -38,7 +38,8 @@ codecs of videos:
 
   --codec NAME,NAME            several, each with its default points
   --codec NAME:ITEM,ITEM       one, with points (numbers) and settings (KEY=VALUE) of its own
-                               jpeg: subsampling=    webp: method=    avif: speed= subsampling=
+                               jpeg: subsampling= scan=   webp: method=
+                               avif: speed= subsampling=
                                jxl: effort=    hevc-intra: preset= chroma=   vvc-intra: preset=
                                x264 x265 svt-av1 vp9 vvenc: preset= keyint=
                                coordx: effort= steps= split= seed= device=

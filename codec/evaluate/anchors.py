@@ -21,25 +21,34 @@ __all__ = ["Avif", "Jpeg", "Jpeg2000", "WebP"]
 
 @dataclass(frozen=True)
 class Jpeg:
-    """Anchor of all comparisons: libjpeg-turbo, optimised Huffman tables, progressive scan."""
+    """Anchor of all comparisons: libjpeg-turbo, optimised Huffman tables, progressive scan.
+
+    `scan="baseline"` has the default tables and a sequential scan, as Pillow writes when only
+    a quality is asked for: the files of most published curves, 5 to 10% larger.
+    """
 
     subsampling: str = "4:2:0"
+    scan: str = "progressive"
     qualities: tuple[float, ...] = (5, 10, 20, 35, 50, 70, 85, 95)
 
-    options: ClassVar[Mapping[str, Callable[[str], object]]] = {"subsampling": str}
+    options: ClassVar[Mapping[str, Callable[[str], object]]] = {"subsampling": str, "scan": str}
     point: ClassVar[str] = "quality"
     suffix: ClassVar[str] = ".jpg"
     quality_range: ClassVar[tuple[int, int]] = (1, 100)
 
     def __post_init__(self) -> None:
         """Check the settings once."""
+        if self.scan not in ("progressive", "baseline"):
+            raise InputError(f"jpeg scan: expected progressive or baseline, got {self.scan!r}")
         _check_subsampling(self.subsampling)
         _check_qualities(self.qualities, self.quality_range)
 
     @property
     def name(self) -> str:
-        """`jpeg`, or `jpeg-444` and so on."""
-        return "jpeg" if self.subsampling == "4:2:0" else f"jpeg-{_digits(self.subsampling)}"
+        """`jpeg`, or `jpeg-baseline`, `jpeg-444` and so on."""
+        scan = "" if self.scan == "progressive" else f"-{self.scan}"
+        chroma = "" if self.subsampling == "4:2:0" else f"-{_digits(self.subsampling)}"
+        return f"jpeg{scan}{chroma}"
 
     def version(self) -> str:
         """Pillow and the JPEG library inside it."""
@@ -62,8 +71,8 @@ class Jpeg:
         return {
             "quality": quality,
             "subsampling": self.subsampling,
-            "optimize": True,
-            "progressive": True,
+            "optimize": self.scan == "progressive",
+            "progressive": self.scan == "progressive",
         }
 
 

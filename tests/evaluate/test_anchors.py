@@ -75,9 +75,17 @@ def test_jpeg_is_progressive_and_subsampled_as_it_says(photo: np.ndarray) -> Non
             assert image.layer[0][1:3] == factors  # type: ignore[attr-defined]
 
 
+def test_a_baseline_jpeg_is_what_pillow_writes_by_default(photo: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, format="JPEG", quality=60)
+    assert Jpeg(scan="baseline").encode(photo, 60) == buffer.getvalue()
+    assert np.array_equal(Jpeg().decode(Jpeg().encode(photo, 60)), Jpeg().decode(buffer.getvalue()))
+
+
 def test_names_carry_what_is_not_the_default() -> None:
     assert [c.name for c in (Jpeg(), WebP(), Avif())] == ["jpeg", "webp", "avif-s4"]
     assert Jpeg(subsampling="4:4:4").name == "jpeg-444"
+    assert Jpeg(scan="baseline").name == "jpeg-baseline"
     assert WebP(method=4).name == "webp-m4"
     assert Avif(speed=0, subsampling="4:2:0").name == "avif-s0-420"
 
@@ -119,6 +127,7 @@ def test_a_quality_off_the_scale_is_refused(q: float) -> None:
     ("make", "message"),
     [
         (lambda: WebP(method=7), "method"),
+        (lambda: Jpeg(scan="interlaced"), "jpeg scan: expected progressive or baseline"),
         (lambda: Avif(speed=11), "speed"),
         (lambda: Avif(subsampling="4:1:1"), "subsampling"),
         (lambda: Jpeg(qualities=()), "at least one"),
