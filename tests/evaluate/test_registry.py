@@ -55,7 +55,7 @@ def test_templates_may_be_replaced() -> None:
         ([], "at least one codec"),
         (["jpeg:"], "expected a number"),
         (["jpeg:high"], "expected a number as a point of the sweep, got 'high'"),
-        (["jpeg:speed=3"], "expected subsampling= or a number, got 'speed=3'"),
+        (["jpeg:speed=3"], "expected subsampling=, scan= or a number, got 'speed=3'"),
         (["avif:speed=slow"], "speed does not take 'slow'"),
         (["jpeg:lam=3"], "got 'lam=3'"),
         (["jpeg:10,10"], "none twice"),
