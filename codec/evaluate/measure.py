@@ -63,12 +63,19 @@ class Job:
 
 
 class Bench:
-    """What one process keeps from job to job: the item it read last. A context manager."""
+    """What one process keeps from job to job: libraries, the item read last. A context manager."""
 
     def __init__(self, reader: Reader | None = None) -> None:
         self._reader = reader
         self._folder = tempfile.TemporaryDirectory(prefix="coordx-eval-")
         self._held: tuple[Path, Picture | Clip] | None = None
+        self._warm: set[str] = set()
+
+    def warm(self, codec: Codec) -> None:
+        """Let a codec load its libraries once in this process, before a clock runs."""
+        if codec.name not in self._warm:
+            codec.version()
+            self._warm.add(codec.name)
 
     @property
     def folder(self) -> Path:
@@ -110,6 +117,7 @@ def attempt(job: Job, bench: Bench) -> Measurement | Failure:
     except Exception as error:  # any reader may be plugged in
         return Failure(job.label, _one_line(error))
     try:
+        bench.warm(job.codec)
         if isinstance(source, Clip):
             return _measure_clip(job, source, bench)
         return _measure_picture(job, source)

@@ -22,7 +22,7 @@ STYLES = ("-", "--", "-.")
 LABELS: dict[str, str] = {
     "psnr": "PSNR (RGB), dB",
     "ms-ssim": "MS-SSIM (RGB), −10 log₁₀(1 − index), dB",
-    "psnr-yuv": "PSNR (YUV, 4:1:1), dB",
+    "psnr-yuv": "PSNR (YUV, weights 4:1:1), dB",
     "vmaf": "VMAF",
     "lpips": "−LPIPS",
 }

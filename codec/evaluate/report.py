@@ -183,7 +183,7 @@ def _provenance(report: dict[str, Any]) -> dict[str, Any]:
         "codecs": [
             {
                 "name": e["name"],
-                "version": e["description"],
+                "version": e.get("description", ""),
                 "commands": e["results"].get("command", []),
             }
             for e in report["codecs"]

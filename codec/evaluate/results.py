@@ -24,6 +24,7 @@ from formats.atomic import atomic_path
 
 __all__ = [
     "AVERAGING",
+    "SCHEMA",
     "Failure",
     "Measurement",
     "build_report",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 SCHEMA = 2
+"""Of the result file and of what a measurement means: one of another schema is not reused."""
 
 AVERAGING = (
     "mean over items of per-item bpp, PSNR, MS-SSIM and seconds, "

@@ -15,7 +15,14 @@ from codec.evaluate.journal import Journal, measurement_key
 from codec.evaluate.measure import Job, Reader
 from codec.evaluate.metrics import load_ms_ssim
 from codec.evaluate.perceptual import load_lpips
-from codec.evaluate.results import Failure, Measurement, build_report, write_items, write_report
+from codec.evaluate.results import (
+    SCHEMA,
+    Failure,
+    Measurement,
+    build_report,
+    write_items,
+    write_report,
+)
 from codec.evaluate.workers import run_jobs
 from formats.atomic import check_target
 from formats.errors import InputError, MediaError, OutputError
@@ -101,6 +108,7 @@ def evaluate(
         keys: dict[_Place, str] = {}
         for job, unreadable in plan:
             key = measurement_key(
+                SCHEMA,
                 job.sha256,
                 job.codec.name,
                 versions[job.codec.name],
