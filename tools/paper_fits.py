@@ -22,11 +22,13 @@ from codec.network.presets import paper_network
 from codec.reconstruct import Reconstructor
 from formats.network import Activation, Encoding, NetworkConfig
 
-PAPER_BANDWIDTH = 2
-"""In 1/64 of Nyquist: 25 radians per unit at 512 samples, the nearest our networks have to the 30
-of SIREN's and the paper's code."""
-OUR_BANDWIDTH = 32
-"""Half of Nyquist, what this project starts from."""
+
+def low_start(length: int) -> int:
+    """Bandwidth in 1/64 of Nyquist nearest to 30 radians per unit, for an axis of this length.
+
+    30 is what SIREN's and the paper's code start with. At 512 samples our networks have 25.
+    """
+    return max(1, round(30 * 64 / (math.pi * length / 2)))
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Method:
 def image_methods(width: int = 256) -> list[Method]:
     """The rows of the image table."""
     plain, split = paper_network("xy", width), paper_network("x+y", width)
-    slow = {"bandwidth": PAPER_BANDWIDTH}
+    slow = {"bandwidth": low_start(512)}
     pe = replace(plain, encoding=Encoding.POSITIONAL, activation=Activation.RELU)
     return [
         Method("SIREN, low start", replace(plain, **slow), points=True),
@@ -71,18 +73,23 @@ def image_methods(width: int = 256) -> list[Method]:
         Method("PE-MLP", pe, points=True),
         Method("CoordX, low start", replace(split, **slow), points=True),
         Method("CoordX, our start", split, points=True),
+        Method("CoordX-A, low start", replace(split, **slow), points=False),
         Method("CoordX-A, our start", split, points=False),
     ]
 
 
 def rank_methods(width: int = 256, ranks: tuple[int, ...] = (1, 2, 4, 8)) -> list[Method]:
     """The rank sweep: only the last layer before the fusion widens (the paper's reduced mode)."""
-    return [Method(f"CoordX-A, R = {r}", paper_network("x+y", width, r), False) for r in ranks]
+    networks = {r: paper_network("x+y", width, r) for r in ranks}
+    return [
+        Method(f"CoordX-A, R = {r}", replace(network, bandwidth=low_start(512)), points=False)
+        for r, network in networks.items()
+    ]
 
 
 def depth_methods(width: int = 256) -> list[Method]:
     """Fully split (nothing after the fusion) against partially split, five layers each."""
-    split = paper_network("x+y", width)
+    split = replace(paper_network("x+y", width), bandwidth=low_start(512))
     full = [
         replace(split, branch_layers=5, tail_layers=0, features=3, rank=rank)
         for rank in (1, max(1, width // 3))
@@ -93,12 +100,22 @@ def depth_methods(width: int = 256) -> list[Method]:
     ]
 
 
-def video_methods(width: int = 1024) -> list[Method]:
-    """The rows of the video table."""
-    rows = (("SIREN, xyt", "xyt", True), ("CoordX-A, xy+t", "xy+t", False))
+def video_methods(width: int = 1024, longest: int = 176) -> list[Method]:
+    """The rows of the video table, all with the low start.
+
+    Args:
+        width: of every layer.
+        longest: samples along the longest axis.
+    """
+    start = {"bandwidth": low_start(longest)}
+    rows = (
+        ("SIREN, xyt", "xyt", True),
+        ("CoordX-A, xy+t", "xy+t", False),
+        ("CoordX-A, x+y+t", "x+y+t", False),
+    )
     return [
-        Method(name, paper_network(split, width), points)
-        for name, split, points in (*rows, ("CoordX-A, x+y+t", "x+y+t", False))
+        Method(name, replace(paper_network(split, width), **start), points)
+        for name, split, points in rows
     ]
 
 

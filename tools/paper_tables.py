@@ -38,7 +38,10 @@ PICTURES = (
     "images/photo_flower_2268x1512.png",
     "images/photo_friends_1028x1544.png",
 )
-CLIPS = ("video/carphone_pristine_176x144_120f.mp4", "video/cars_128x96_60f_yuv420.y4m")
+CLIPS = {  # with the length of the longest axis
+    "video/carphone_pristine_176x144_120f.mp4": 176,
+    "video/cars_128x96_60f_yuv420.y4m": 128,
+}
 # small: enough to rank methods, far from converged. full: the paper's (whole picture a step;
 # 0.38% of the voxels of a clip a step, but never fewer samples than make a step worth a GPU).
 BUDGETS = {
@@ -93,8 +96,8 @@ def jobs(args: argparse.Namespace) -> Iterator[tuple[str, str, fits.Method, Path
                     for method in methods:
                         yield name, path.stem, method, path
     if "videos" in args.only:
-        for name in CLIPS:
-            for method in fits.video_methods(video_width):
+        for name, longest in CLIPS.items():
+            for method in fits.video_methods(video_width, longest):
                 yield "videos", Path(name).stem, method, args.data / name
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
-SVD_AGAINST = "CoordX-A, our start"
+SVD_AGAINST = "CoordX-A, low start"
 
 Row = dict[str, Any]
 Run = tuple[Sequence[Row], Row | None]
@@ -18,7 +18,7 @@ PUBLISHED_IMAGES = {
     "SIREN, low start": "32.71 dB, 668 s [repro]",
     "PE-MLP": "about 1 dB over SIREN [paper]",
     "CoordX, low start": "34.92 dB, 204 s with the whole grid a step [repro]",
-    "CoordX-A, our start": "about 3 dB under SIREN, 4 dB under PE-MLP [paper]",
+    "CoordX-A, low start": "about 3 dB under SIREN, 4 dB under PE-MLP [paper]",
 }
 PUBLISHED_RANKS = {
     "CoordX-A, R = 1": "34.92 dB [repro]",
@@ -48,9 +48,9 @@ reproduction on other pictures (12 DIV2K crops), [calc] arithmetic on the paper'
 
 Fits, not files: float32 weights, no rate in the loss, PSNR of the 8-bit samples over R, G and B
 together. "Low start" starts the first layer at 25 radians per unit, the nearest our networks have
-to the 30 of the paper's code, "our start" at half of Nyquist. CoordX draws points independently
-and pushes each through every branch; CoordX-A draws Cartesian products (section 3.3 of the
-paper)."""
+to the 30 of the paper's code, "our start" at half of Nyquist; the sweeps and the videos have the
+low start. CoordX draws points independently and pushes each through every branch; CoordX-A draws
+Cartesian products (section 3.3 of the paper)."""
 
 WHY = """\
 ## Why figures differ
@@ -59,10 +59,11 @@ WHY = """\
   is far from convergence: it ranks methods by how fast they get somewhere, not by where they end.
   The column of steps says which it is.
 - **The start of the first layer.** With the paper's 30 radians per unit the highest frequency a
-  branch starts with is 0.12 rad a pixel at 512 pixels, 1/26 of Nyquist. A plain MLP mixes two axes
-  from its first layer on; a split branch sees one axis and has to build its frequencies alone.
-  What the paper reports as a loss of about 3 dB against SIREN is a gain of 2 dB in the
-  reproduction: compare the rows "low start" and "our start" for how much of it is this setting.
+  branch starts with is 0.12 rad a pixel at 512 pixels, 1/26 of Nyquist. Starting at half of
+  Nyquist is what this project's coding networks gain from in thousands of steps on every sample
+  (docs/experiments.md); after a few hundred steps on a few samples it has fitted noise between
+  them, the plain network most of all: compare the rows. The paper reports CoordX-A about 3 dB
+  under SIREN, the reproduction CoordX 2 dB over it: an order that depends on budget and start.
 - **Points against grids.** With independent points the split saves nothing in training: every
   point runs through every branch (1.67 times SIREN's multiply-accumulates for x+y). With grids a
   step costs what the layers after the fusion cost; the samples of a step are correlated, which a
@@ -72,7 +73,7 @@ WHY = """\
 - **Fully split** networks are a sum of products of one-dimensional functions, as a truncated SVD
   is: R is their rank and nothing after the fusion can make up for it.
 - **SVD** has as many numbers as the network has weights, and at 8 bits a number the same rate
-  before entropy coding. It is the best possible sum of products of free
+  before entropy coding. It needs no training and is the best possible sum of products of free
   vectors; the network's products are made by shared layers and mixed by a nonlinear tail."""
 
 
@@ -118,7 +119,7 @@ def fits_table(rows: Sequence[Row], published: dict[str, str]) -> str:
                 f"{_mean(mine, 'weights'):,.0f}",
                 f"{_mean(mine, 'macs'):,.0f}",
                 f"{_mean(mine, 'psnr'):.2f}",
-                f"{_mean(mine, 'seconds'):.0f}",
+                f"{fmean(row['steps'] * row['step_ms'] / 1000 for row in mine):.0f}",
                 published.get(method, ""),
             ]
         )
@@ -126,7 +127,8 @@ def fits_table(rows: Sequence[Row], published: dict[str, str]) -> str:
     samples = "all samples" if not one["samples"] else f"{one['samples']:,} samples"
     note = (
         f"Means over {len(whole)} of {len(items)} items ({', '.join(whole)}), "
-        f"{one['steps']:,} steps of {samples}, Adam at {one['rate']:g} in a cosine to 0."
+        f"{one['steps']:,} steps of {samples}, Adam at {one['rate']:g} in a cosine to 0. Training "
+        "seconds are steps times the median step."
     )
     return f"{note}\n\n{markdown(lines)}"
 

@@ -63,7 +63,7 @@ def test_every_experiment_runs_resumes_and_is_reported(
     tables.main(command)
     rows = [json.loads(path.read_text()) for path in out.glob("*.*.json")]
     counts = {name: sum(r["experiment"] == name for r in rows) for name in tables.EXPERIMENTS}
-    assert counts == {"images": 12, "svd": 0, "ranks": 8, "depth": 6, "videos": 6, "speed": 0}
+    assert counts == {"images": 14, "svd": 0, "ranks": 8, "depth": 6, "videos": 6, "speed": 0}
     assert all(np.isfinite(row["psnr"]) and row["steps"] == 3 for row in rows)
     stamps = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     capsys.readouterr()
