@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from codec import __version__
-from codec.cli import decode, encode, eval, info, plot, verify
+from codec.cli import decode, encode, eval, import_, info, plot, report, verify
 from formats.errors import CoordXError
 
 __all__ = ["main"]
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--debug", action="store_true", help="show the Python traceback of an error"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (encode, decode, info, verify, eval, plot):
+    for module in (encode, decode, info, verify, eval, import_, plot, report):
         module.add_parser(commands)
     return parser
 

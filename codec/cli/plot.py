@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codec.evaluate.bootstrap import ItemDeltas, item_deltas
 from codec.evaluate.curves import Comparison, Curve, compare, find_curve, load_curves
-from codec.evaluate.plot import plot_curves
+from codec.evaluate.plot import LABELS, plot_curves
 from codec.evaluate.results import to_json
 from codec.evaluate.table import bd_table
 from formats.errors import InputError
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add_parser", "distinct", "run"]
 
 EPILOG = """\
-A file may be the output of `coordx eval`, a result file of CompressAI, or a JSON object of
-curves by name, {"NAME": {"bpp": [...], "psnr": [...]}, ...}. The suffix of the picture says
-what it is: .png, .svg or .pdf.
+A file may be the output of `coordx eval` or of `coordx import`, a result file of CompressAI, or
+a JSON object of curves by name, {"NAME": {"bpp": [...], "psnr": [...]}, ...}. The suffix of the
+picture says what it is: .png, .svg or .pdf. Published curves (of `coordx import`) are dotted.
+The 95% interval of a BD-rate is a bootstrap over the items; the mean of items is that of the
+BD-rates of each, with their number.
 
 examples:
   coordx plot out.json -o rd.png
   coordx plot out.json --anchor jpeg --metric ms-ssim -o rd.svg
   coordx plot out.json published.json --curve coordx --curve VTM --anchor VTM -o rd.pdf
 """
+
+
+CAVEAT = """\
+published curves are means over the items of their publications: against a measured curve their
+BD-rate counts only where the items are the same"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,9 +63,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--metric",
-        choices=("psnr", "ms-ssim"),
+        choices=tuple(LABELS),
         default="psnr",
-        help="quality to draw, MS-SSIM in dB [psnr]",
+        help="quality to draw; MS-SSIM in dB [psnr]",
     )
     parser.add_argument("--title", help="title of the picture")
     parser.add_argument("--json", action="store_true", help="print the BD-rates as JSON")
@@ -69,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CoordXError: a file cannot be read, a name is unknown, the picture cannot be written.
     """
-    curves = _distinct([(Path(name).stem, load_curves(name)) for name in args.results])
+    curves = distinct([(Path(name).stem, load_curves(name)) for name in args.results])
     if args.curve:
         curves = list(dict.fromkeys(find_curve(curves, name) for name in args.curve))
     curves = [curve for curve in curves if curve.points(args.metric)[0]]
@@ -78,14 +87,21 @@ def run(args: argparse.Namespace) -> int:
     anchor = curves[0] if args.anchor is None else find_curve(curves, args.anchor)
     plot_curves(curves, args.output, args.metric, anchor=anchor.name, title=args.title)
     comparisons = compare(curves, anchor, args.metric)
+    deltas = {
+        curve.name: item_deltas(anchor, curve, args.metric)
+        for curve in curves
+        if curve is not anchor and curve.items and anchor.items
+    }
     if args.json:
-        print(to_json(_as_json(anchor, comparisons, args.metric)), end="")
+        print(to_json(_as_json(anchor, comparisons, args.metric, deltas)), end="")
     else:
-        print(bd_table(anchor, comparisons, args.metric), end="")
+        print(bd_table(anchor, comparisons, args.metric, deltas or None), end="")
+        if len({curve.published for curve in curves}) > 1:
+            print(CAVEAT)
     return 0
 
 
-def _distinct(files: list[tuple[str, list[Curve]]]) -> list[Curve]:
+def distinct(files: list[tuple[str, list[Curve]]]) -> list[Curve]:
     """All curves of all files; a name found in several is preceded by that of its file."""
     names = [curve.name for _, curves in files for curve in curves]
     return [
@@ -97,9 +113,22 @@ def _distinct(files: list[tuple[str, list[Curve]]]) -> list[Curve]:
     ]
 
 
-def _as_json(anchor: Curve, comparisons: list[Comparison], metric: str) -> dict[str, Any]:
+def _as_json(
+    anchor: Curve,
+    comparisons: list[Comparison],
+    metric: str,
+    deltas: Mapping[str, ItemDeltas],
+) -> dict[str, Any]:
     return {
         "anchor": anchor.name,
         "metric": metric,
-        "curves": [dataclasses.asdict(comparison) for comparison in comparisons],
+        "curves": [
+            dataclasses.asdict(comparison)
+            | {
+                "items": dataclasses.asdict(deltas[name])
+                if (name := comparison.name) in deltas
+                else None
+            }
+            for comparison in comparisons
+        ],
     }

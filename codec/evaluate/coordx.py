@@ -1,10 +1,11 @@
-"""This project's own image codec as a plug-in of the evaluation."""
+"""This project's own codec, of images and clips, as a plug-in of the evaluation."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import importlib.metadata
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from codec import __version__
+from codec.evaluate.clips import Clip
 from codec.evaluate.metrics import Samples
 from codec.options import DEFAULT_EFFORT, EncodeOptions
 from formats.errors import InputError
@@ -53,6 +55,7 @@ class CoordXCodec:
         "device": str,
     }
     point: ClassVar[str] = "lambda"
+    suffix: ClassVar[str] = ".crdx"
 
     def __post_init__(self) -> None:
         """Check the settings once."""
@@ -60,8 +63,8 @@ class CoordXCodec:
             raise InputError(f"lambdas: expected at least one, none twice, got {self.qualities}")
         for lam in self.qualities:
             options = EncodeOptions(**self._settings(lam))
-            if options.fusion_of(video=False) == "rank":
-                options.partition(video=False)
+            if self.split is not None:
+                options.partition(video="t" in self.split)
 
     @property
     def name(self) -> str:
@@ -90,6 +93,27 @@ class CoordXCodec:
     def decode(self, data: bytes) -> Samples:
         """Samples (H, W, C) of a `.crdx` file."""
         return np.asarray(_api().decode(data, device=self.device))
+
+    def encode_clip(self, clip: Clip, q: float) -> bytes:
+        """A `.crdx` file of the R'G'B' frames of a clip at lambda `q`; no sound."""
+        with tempfile.TemporaryDirectory(prefix="coordx-") as name:
+            frames = np.stack(list(clip.rgb_frames(Path(name))))
+        depth = None if clip.depth == 8 else clip.depth
+        settings = self._settings(q)
+        encoded = _api().encode(frames, bit_depth=depth, rate=clip.rate, **settings)
+        data: bytes = encoded.data
+        return data
+
+    def decode_clip(self, data: bytes, folder: Path) -> Samples:
+        """R'G'B' frames (T, H, W, C) of a `.crdx` file."""
+        return np.asarray(_api().decode(data, device=self.device))
+
+    def compute_device(self) -> str:
+        """What encodes and decodes: "cpu", or the name of the GPU."""
+        device = importlib.import_module("codec.device").pick_device(self.device)
+        torch = importlib.import_module("torch")
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return str(name)
 
     def _settings(self, q: float) -> dict[str, Any]:
         return {

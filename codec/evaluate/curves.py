@@ -7,10 +7,11 @@ published curves are kept.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -19,11 +20,28 @@ from formats.errors import InputError
 
 __all__ = ["Comparison", "Curve", "Metric", "compare", "find_curve", "load_curves"]
 
-Metric = Literal["psnr", "ms-ssim"]
+Metric = Literal["psnr", "ms-ssim", "psnr-yuv", "vmaf", "lpips"]
 
-# The keys of a metric, the first that is there counts: CompressAI's own files use both.
-PSNR_KEYS = ("psnr-rgb", "psnr")
-MS_SSIM_KEYS = ("ms-ssim-rgb", "ms-ssim")
+FIELDS: Mapping[Metric, str] = {
+    "psnr": "psnr",
+    "ms-ssim": "ms_ssim",
+    "psnr-yuv": "psnr_yuv",
+    "vmaf": "vmaf",
+    "lpips": "lpips",
+}
+"""The metrics that a curve may have, with the field of each."""
+
+# Field of a curve: its keys in a result file, the first that is there counts. CompressAI's own
+# files use both spellings.
+KEYS = {
+    "psnr": ("psnr-rgb", "psnr"),
+    "ms_ssim": ("ms-ssim-rgb", "ms-ssim"),
+    "psnr_yuv": ("psnr-yuv",),
+    "vmaf": ("vmaf",),
+    "lpips": ("lpips",),
+    "encoding_time": ("encoding_time", "encoding_time_s"),
+    "decoding_time": ("decoding_time", "decoding_time_s"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,24 +51,47 @@ class Curve:
     Attributes:
         name: of the codec.
         bpp: bits per pixel, above 0.
-        psnr: dB, one a point; None where it is unknown or infinite.
+        psnr: dB over R'G'B', one a point; None where it is unknown or infinite.
         ms_ssim: 0..1, one a point; None where unknown. Empty when never measured.
+        psnr_yuv: dB, vmaf: 0..100, lpips: 0.., in the same way.
+        encoding_time, decoding_time: seconds, one a point or empty.
+        published: taken from a publication, not measured here.
+        source: where it was published, or the version of the codec.
+        items: the curves of the items that this one is the mean of, by item.
     """
 
     name: str
     bpp: tuple[float, ...]
     psnr: tuple[float | None, ...] = ()
     ms_ssim: tuple[float | None, ...] = ()
+    psnr_yuv: tuple[float | None, ...] = ()
+    vmaf: tuple[float | None, ...] = ()
+    lpips: tuple[float | None, ...] = ()
+    encoding_time: tuple[float | None, ...] = ()
+    decoding_time: tuple[float | None, ...] = ()
+    published: bool = False
+    source: str = ""
+    items: Mapping[str, Curve] = field(default_factory=dict, hash=False, compare=False)
 
     def points(self, metric: Metric = "psnr") -> tuple[list[float], list[float]]:
-        """(bpp, dB) of the points that have the metric, by rising rate.
+        """(bpp, quality) of the points that have the metric, by rising rate.
 
         MS-SSIM is given as -10 log10(1 - MS-SSIM) dB: near 1 the index itself shows nothing.
+        LPIPS is given negated, so that more is better as for the others.
         """
-        values = self.psnr if metric == "psnr" else [_decibels(v) for v in self.ms_ssim]
+        values: Sequence[float | None] = getattr(self, FIELDS[metric])
+        if metric == "ms-ssim":
+            values = [_decibels(v) for v in values]
+        elif metric == "lpips":
+            values = [None if v is None else -v for v in values]
         pairs = zip(self.bpp, values, strict=bool(values))
         known = sorted((rate, value) for rate, value in pairs if value is not None)
         return [rate for rate, _ in known], [value for _, value in known]
+
+    @property
+    def label(self) -> str:
+        """The name, and whether it was published."""
+        return f"{self.name} (published)" if self.published else self.name
 
 
 @dataclass(frozen=True)
@@ -63,6 +104,8 @@ class Comparison:
         bd_gain: dB at equal rate (BD-PSNR), None when refused.
         low, high: the interval in dB that the BD-rate covers, None when refused.
         refused: why there is no BD-rate, or None.
+        published: whether the curve was published, not measured here.
+        items: BD-rates item by item and the interval, where both curves have items.
     """
 
     name: str
@@ -71,6 +114,7 @@ class Comparison:
     low: float | None = None
     high: float | None = None
     refused: str | None = None
+    published: bool = False
 
 
 def compare(curves: Sequence[Curve], anchor: Curve, metric: Metric = "psnr") -> list[Comparison]:
@@ -113,7 +157,17 @@ def load_curves(path: str | Path) -> list[Curve]:
         raise InputError(f"cannot read {source}: {error.strerror or error}") from error
     except ValueError as error:
         raise InputError(f"{source}: expected a JSON file of results: {error}") from error
-    curves = [_curve(source, name, results) for name, results in _tables(data, source.stem)]
+    published = isinstance(data, dict) and data.get("published") is True
+    shared = data.get("averaged_items", []) if isinstance(data, dict) else []
+    curves = [
+        dataclasses.replace(
+            _curve(source, name, entry.get("results", entry)),
+            published=published or entry.get("published") is True,
+            source=str(entry.get("source") or entry.get("description") or ""),
+            items=_item_curves(source, entry.get("items", []), shared),
+        )
+        for name, entry in _tables(data, source.stem)
+    ]
     if not curves:
         raise InputError(
             f'{source}: expected results with "bpp" and "psnr-rgb", found no such table'
@@ -122,21 +176,19 @@ def load_curves(path: str | Path) -> list[Curve]:
 
 
 def _tables(data: Any, stem: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(name, results) of each codec in a parsed file; stem names a nameless one."""
+    """(name, entry) of each codec in a parsed file; stem names a nameless one."""
     if not isinstance(data, dict):
         return
     codecs = data.get("codecs")
     if isinstance(codecs, list):
         for entry in codecs:
             yield from _tables(entry, stem)
-    elif isinstance(data.get("results"), dict):
-        yield str(data.get("name", stem)), data["results"]
-    elif "bpp" in data:
+    elif isinstance(data.get("results"), dict) or "bpp" in data:
         yield str(data.get("name", stem)), data
     else:
-        for name, results in data.items():
-            if isinstance(results, dict) and "bpp" in results:
-                yield name, results
+        for name, entry in data.items():
+            if isinstance(entry, dict) and ("bpp" in entry or "results" in entry):
+                yield name, entry
 
 
 def _curve(source: Path, name: str, results: Mapping[str, Any]) -> Curve:
@@ -149,15 +201,36 @@ def _curve(source: Path, name: str, results: Mapping[str, Any]) -> Curve:
             raise InputError(f"{source}: {name!r}: expected a list of numbers as {key!r}")
         return tuple(None if v is None else float(v) for v in values)
 
-    rates, qualities, indices = numbers(("bpp",)), numbers(PSNR_KEYS), numbers(MS_SSIM_KEYS)
+    rates = numbers(("bpp",))
+    values: dict[str, Any] = {field_: numbers(keys) for field_, keys in KEYS.items()}
     bpp = tuple(rate for rate in rates if rate is not None and rate > 0)
-    if len(bpp) < len(rates) or any(n not in (0, len(bpp)) for n in map(len, (qualities, indices))):
+    if len(bpp) < len(rates) or any(len(v) not in (0, len(bpp)) for v in values.values()):
         raise InputError(
             f"{source}: {name!r}: expected rates above 0 and as many values of each metric, "
-            f"got {len(rates)} rates ({len(bpp)} above 0), {len(qualities)} PSNR, "
-            f"{len(indices)} MS-SSIM"
+            f"got {len(rates)} rates ({len(bpp)} above 0), {len(values['psnr'])} PSNR, "
+            f"{len(values['ms_ssim'])} MS-SSIM"
         )
-    return Curve(name, bpp, qualities, indices)
+    return Curve(name, bpp, **values)
+
+
+def _item_curves(source: Path, rows: Any, shared: Sequence[str]) -> dict[str, Curve]:
+    """Each item's curve, by rising quality point, of the items that the means are over."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    try:
+        for row in rows:
+            if row["item"] in shared:
+                groups.setdefault(row["item"], []).append(row)
+        curves = {}
+        for item, group in groups.items():
+            group.sort(key=lambda row: row["quality"])
+            # Our item rows are named as the fields of a curve are.
+            table = {"bpp": [row["bpp"] for row in group]}
+            for field_, keys in KEYS.items():
+                table[keys[0]] = [row.get(field_) for row in group]
+            curves[item] = _curve(source, item, table)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{source}: the table of items is damaged: {error!r}") from error
+    return curves
 
 
 def _against(anchor: Curve, curve: Curve, metric: Metric) -> Comparison:
@@ -166,12 +239,12 @@ def _against(anchor: Curve, curve: Curve, metric: Metric) -> Comparison:
         percent = bd_rate(*anchor_points, *points)
         low, high = shared_range(anchor_points[1], points[1])
     except InputError as error:
-        return Comparison(curve.name, refused=str(error))
+        return Comparison(curve.name, refused=str(error), published=curve.published)
     try:
         gain = bd_psnr(*anchor_points, *points)
     except InputError:  # an overlap in quality need not be one in rate
         gain = None
-    return Comparison(curve.name, percent, gain, low, high)
+    return Comparison(curve.name, percent, gain, low, high, published=curve.published)
 
 
 def _decibels(index: float | None) -> float | None:

@@ -1,13 +1,14 @@
-"""Which files an evaluation covers: the images that paths and folders name."""
+"""Which files an evaluation covers: the images or the videos that paths and folders name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from formats.errors import InputError, MediaError
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "find_images"]
+__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Inputs", "find_inputs"]
 
 COMMON_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
 IMAGE_SUFFIXES = frozenset((*COMMON_SUFFIXES, ".ppm", ".pgm", ".pbm", ".pnm"))
@@ -16,41 +17,59 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 
-def find_images(paths: Sequence[str | Path], limit: int | None = None) -> list[Path]:
-    """The files named, and of each folder named its images, by name, not of its subfolders.
+@dataclass(frozen=True)
+class Inputs:
+    """What is to be evaluated.
 
-    A file named by itself is taken whatever its suffix, except a video.
+    Attributes:
+        files: all images, or all videos.
+        video: which of the two.
+    """
+
+    files: tuple[Path, ...]
+    video: bool
+
+
+def find_inputs(paths: Sequence[str | Path], limit: int | None = None) -> Inputs:
+    """The files named, and of each folder named its images or its videos, by name.
+
+    Subfolders are not searched. A file named by itself is taken whatever its suffix: as a
+    video if the suffix is one of a video, as an image otherwise.
 
     Args:
         paths: files and folders; what is named twice is taken once.
         limit: at most so many of them, the first.
 
     Raises:
-        InputError: nothing at a path, a limit below 1.
-        MediaError: a video, or a folder that holds no image.
+        InputError: nothing at a path, a limit below 1, or images and videos together.
+        MediaError: a folder that holds neither.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit: expected at least 1, got {limit}")
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
-        for file in _images_of(path):
+        for file in _files_of(path):
             found.setdefault(file.resolve(), file)
-    return list(found.values())[:limit]
+    files = list(found.values())
+    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    if videos and len(videos) < len(files):
+        raise InputError(
+            f"expected images only or videos only, got {len(files) - len(videos)} images "
+            f"and {len(videos)} videos (such as {videos[0]})"
+        )
+    return Inputs(tuple(files[:limit]), bool(videos))
 
 
-def _images_of(path: Path) -> list[Path]:
+def _files_of(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(entry for entry in path.iterdir() if entry.is_file())
-        images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-        if not images:
-            videos = sum(file.suffix.lower() in VIDEO_SUFFIXES for file in files)
+        media = [f for f in files if f.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES]
+        if not media:
             raise MediaError(
-                f"{path}: expected a folder of images, got {len(files)} files, "
-                f"{videos} of them videos and none an image; videos cannot be evaluated yet"
+                f"{path}: expected a folder of images or videos, got {len(files)} files, "
+                "none of them an image or a video"
             )
-        return images
+        return media
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        raise MediaError(f"{path}: expected an image, videos cannot be evaluated yet")
     return [path]

@@ -9,7 +9,7 @@ from codec.evaluate.curves import Comparison, Curve, Metric, compare, find_curve
 from formats.atomic import atomic_path
 from formats.errors import InputError, MissingLibraryError, OutputError
 
-__all__ = ["plot_curves"]
+__all__ = ["LABELS", "plot_curves"]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -17,9 +17,15 @@ SUFFIXES = (".png", ".svg", ".pdf")
 # on white. Shapes tell curves apart in grey print, and continue where the colours repeat.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "os^Dv<>P"
-STYLES = ("-", "--", ":", "-.")
+STYLES = ("-", "--", "-.")
 
-LABELS = {"psnr": "PSNR (RGB), dB", "ms-ssim": "MS-SSIM (RGB), −10 log₁₀(1 − index), dB"}
+LABELS: dict[str, str] = {
+    "psnr": "PSNR (RGB), dB",
+    "ms-ssim": "MS-SSIM (RGB), −10 log₁₀(1 − index), dB",
+    "psnr-yuv": "PSNR (YUV, weights 4:1:1), dB",
+    "vmaf": "VMAF",
+    "lpips": "−LPIPS",
+}
 
 
 def plot_curves(
@@ -35,7 +41,7 @@ def plot_curves(
     Args:
         curves: at least one with points of the metric; others are left out.
         out_path: `.png`, `.svg` or `.pdf`.
-        metric: "psnr" or "ms-ssim" (in dB).
+        metric: a key of LABELS.
         anchor: the curve that BD-rates in the legend refer to; the first drawn when None.
         title: above the axes.
 
@@ -72,9 +78,11 @@ def plot_curves(
             label=_anchor_label(curve, drawn) if curve is base else _label(next(verdicts)),
             color=COLOURS[number % len(COLOURS)],
             marker=MARKERS[number % len(MARKERS)],
-            linestyle=STYLES[number // len(COLOURS) % len(STYLES)],
-            linewidth=1.6,
+            linestyle=_style(number, curve),
+            linewidth=1.0 if curve.published else 1.6,
             markersize=4.5,
+            # What was published, not measured here, has hollow marks on a thin dotted line.
+            markerfacecolor="white" if curve.published else None,
         )
     axes.set_xlabel("bits per pixel")
     axes.set_ylabel(LABELS[metric])
@@ -93,12 +101,17 @@ def plot_curves(
         figure.savefig(temporary, format=kind, dpi=160, metadata=undated)
 
 
+def _style(number: int, curve: Curve) -> str:
+    return ":" if curve.published else STYLES[number // len(COLOURS) % len(STYLES)]
+
+
 def _anchor_label(anchor: Curve, drawn: Sequence[Curve]) -> str:
-    return f"{anchor.name} (anchor)" if len(drawn) > 1 else anchor.name
+    return f"{anchor.label} (anchor)" if len(drawn) > 1 else anchor.label
 
 
 def _label(verdict: Comparison) -> str:
+    name = f"{verdict.name} (published)" if verdict.published else verdict.name
     if verdict.bd_rate is not None:
-        return f"{verdict.name}  {verdict.bd_rate:+.1f} %"
+        return f"{name}  {verdict.bd_rate:+.1f} %"
     reason = "no overlap" if "overlap" in (verdict.refused or "") else "no BD-rate"
-    return f"{verdict.name}  ({reason})"
+    return f"{name}  ({reason})"

@@ -12,27 +12,44 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codec.evaluate.anchors import Avif, Jpeg, WebP
+from codec.evaluate.anchors import Avif, Jpeg, Jpeg2000, WebP
 from codec.evaluate.coordx import CoordXCodec
-from codec.evaluate.interface import ImageCodec
+from codec.evaluate.interface import Codec
+from codec.evaluate.stills import HevcIntra, JpegXl, VvcIntra
+from codec.evaluate.videos import VIDEO_ENCODERS, FFmpegVideo
 from formats.errors import InputError
 
-__all__ = ["TEMPLATES", "parse_codecs"]
+__all__ = ["TEMPLATES", "VIDEO_TEMPLATES", "parse_codecs", "spec_of"]
 
 # Frozen dataclasses; a specification makes a changed copy.
-TEMPLATES: Mapping[str, ImageCodec] = {
+TEMPLATES: Mapping[str, Codec] = {
     "coordx": CoordXCodec(),
     "jpeg": Jpeg(),
+    "jpeg2000": Jpeg2000(),
     "webp": WebP(),
     "avif": Avif(),
+    "jxl": JpegXl(),
+    "hevc-intra": HevcIntra(),
+    "vvc-intra": VvcIntra(),
+}
+"""Codecs of images."""
+
+VIDEO_TEMPLATES: Mapping[str, Codec] = {
+    "coordx": CoordXCodec(qualities=(0.01, 0.004, 0.002, 0.001)),
+    **{name: FFmpegVideo(name) for name in VIDEO_ENCODERS},
+}
+"""Codecs of videos."""
+
+POINT_KEYS = {
+    "quality": ("q", "quality"),
+    "lambda": ("lam", "lambda"),
+    "qp": ("q", "qp"),
+    "crf": ("q", "crf"),
+    "target": ("q", "target"),
 }
 
-POINT_KEYS = {"quality": ("q", "quality"), "lambda": ("lam", "lambda")}
 
-
-def parse_codecs(
-    specs: Sequence[str], templates: Mapping[str, ImageCodec] = TEMPLATES
-) -> list[ImageCodec]:
+def parse_codecs(specs: Sequence[str], templates: Mapping[str, Codec] = TEMPLATES) -> list[Codec]:
     """The codecs that the specifications name, in their order.
 
     Args:
@@ -43,7 +60,7 @@ def parse_codecs(
         InputError: an unknown name, setting or value, two points alike, or two codecs of one
             name (give them different settings).
     """
-    codecs: list[ImageCodec] = []
+    codecs: list[Codec] = []
     for spec in specs:
         if ":" in spec:
             name, items = spec.split(":", 1)
@@ -67,13 +84,36 @@ def parse_codecs(
     return codecs
 
 
-def _template(name: str, templates: Mapping[str, ImageCodec]) -> ImageCodec:
+def spec_of(codec: Codec) -> str | None:
+    """A specification that gives this codec again; None for one that is not of the tables."""
+    for templates in (TEMPLATES, VIDEO_TEMPLATES):
+        for name, template in templates.items():
+            if type(template) is not type(codec):
+                continue
+            fields = {field.name for field in dataclasses.fields(template)}  # type: ignore[arg-type]
+            given = fields & set(codec.options) | {"qualities"}
+            if any(getattr(codec, f) != getattr(template, f) for f in fields - given):
+                continue
+            items = [
+                f"{key}={value}"
+                for key in codec.options
+                if (value := getattr(codec, key)) != getattr(template, key)
+            ]
+            points = [f"{q:.17g}" for q in codec.qualities]
+            return f"{name}:{','.join(items + points)}"
+    return None
+
+
+def _template(name: str, templates: Mapping[str, Codec]) -> Codec:
     if name.strip() not in templates:
-        raise InputError(f"codec: expected one of {', '.join(templates)}, got {name.strip()!r}")
+        known = ", ".join(templates)
+        elsewhere = name.strip() in {**TEMPLATES, **VIDEO_TEMPLATES}
+        hint = "" if not elsewhere else ", which does not code this kind of media"
+        raise InputError(f"codec: expected one of {known}, got {name.strip()!r}{hint}")
     return templates[name.strip()]
 
 
-def _configured(template: ImageCodec, items: str, spec: str) -> ImageCodec:
+def _configured(template: Codec, items: str, spec: str) -> Codec:
     """A copy of the template with the points and settings of `items`."""
     points: list[float] = []
     changes: dict[str, Any] = {}
@@ -91,7 +131,7 @@ def _configured(template: ImageCodec, items: str, spec: str) -> ImageCodec:
             raise InputError(f"codec {spec!r}: expected {known} or a number, got {item!r}")
     if points:
         changes["qualities"] = tuple(points)
-    changed: ImageCodec = dataclasses.replace(template, **changes)  # type: ignore[type-var]
+    changed: Codec = dataclasses.replace(template, **changes)  # type: ignore[type-var]
     return changed
 
 

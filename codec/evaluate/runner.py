@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from codec.evaluate.interface import ImageCodec, with_channels
+from codec.evaluate import ffmpeg
+from codec.evaluate.interface import Codec
 from codec.evaluate.journal import Journal, measurement_key
-from codec.evaluate.machine import peak_memory
-from codec.evaluate.metrics import Samples, bits_per_pixel, load_ms_ssim, ms_ssim, mse, psnr
-from codec.evaluate.results import Failure, Measurement, build_report, write_report
+from codec.evaluate.measure import Job, Reader
+from codec.evaluate.metrics import load_ms_ssim
+from codec.evaluate.perceptual import load_lpips
+from codec.evaluate.results import (
+    SCHEMA,
+    Failure,
+    Measurement,
+    build_report,
+    write_items,
+    write_report,
+)
+from codec.evaluate.workers import run_jobs
 from formats.atomic import check_target
-from formats.errors import CoordXError, InputError, MediaError, MissingLibraryError, OutputError
+from formats.errors import InputError, MediaError, OutputError
 
-__all__ = ["METRICS", "Picture", "Progress", "evaluate", "journal_path"]
+__all__ = ["METRICS", "Progress", "evaluate", "files_folder", "items_path", "journal_path"]
 
-METRICS = ("psnr", "ms-ssim")
-
-
-class Picture(Protocol):
-    """What a reader returns."""
-
-    @property
-    def samples(self) -> Samples:
-        """(H, W, C) uint8 or uint16."""
-
-    @property
-    def bit_depth(self) -> int:
-        """Bits a sample."""
-
-
-Reader = Callable[[Path], Picture]
+METRICS = {False: ("psnr", "ms-ssim", "lpips"), True: ("psnr", "ms-ssim", "vmaf")}
+"""Metrics of images (False) and of videos (True)."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +55,14 @@ class Progress:
 
 def evaluate(
     files: Sequence[Path],
-    codecs: Sequence[ImageCodec],
+    codecs: Sequence[Codec],
     *,
     out: Path,
+    video: bool = False,
     resume: bool = True,
     metrics: Sequence[str] = ("psnr",),
+    workers: int = 0,
+    keep_files: bool = False,
     progress: Callable[[Progress], None] | None = None,
     reader: Reader | None = None,
     command: str = "",
@@ -78,11 +75,14 @@ def evaluate(
     file's name. Whatever goes wrong with one file is recorded and the others go on.
 
     Args:
-        files: image files.
-        codecs: with names that differ.
-        out: the result file, `.json`; replaced atomically at the end.
+        files: image files, or with `video` clips.
+        codecs: with names that differ; video codecs with `video`.
+        out: the result file, `.json`; replaced atomically at the end, and so is the item table
+            `items_path(out)`.
         resume: False measures everything again.
         metrics: of METRICS; PSNR is always measured.
+        workers: processes that measure; 0 measures in this one.
+        keep_files: keep every coded file in `files_folder(out)`.
         progress: called after each point.
         reader: from a path to its samples and bit depth; `codec.media.read_image` when None.
         command: what was typed to get here, for the record.
@@ -96,156 +96,130 @@ def evaluate(
         OutputError: `out` is not a .json file, or cannot be written.
         MissingLibraryError: a codec or a metric needs a library that is not installed.
     """
-    _check_request(files, codecs, out, metrics)
-    if "ms-ssim" in metrics:
-        load_ms_ssim()  # missing? better said now than after the first encode of an hour
-    versions = [codec.version() for codec in codecs]
-    total = len(files) * sum(len(codec.qualities) for codec in codecs)
-    measurements: list[Measurement] = []
-    failures: list[Failure] = []
-    done = 0
+    _check_request(files, codecs, out, metrics, video)
+    _check_libraries(metrics)
+    versions = {codec.name: codec.version() for codec in codecs}
+    keep = files_folder(out) if keep_files else None
+    if keep is not None:
+        keep.mkdir(exist_ok=True)
+    plan = _plan(files, codecs, tuple(metrics), video, keep)
+    ledger = _Ledger(len(plan), progress)
     with Journal(journal_path(out), resume=resume) as journal:
-        for path, label in zip(files, _labels(files), strict=True):
-            item = _Item(path, label, reader or _default_reader())
-            for codec, q, outcome, status in _measure_item(
-                item, codecs, versions, metrics, journal
-            ):
-                done += 1
-                if isinstance(outcome, Measurement):
-                    measurements.append(outcome)
-                elif outcome not in failures:  # an unreadable file is one failure, not one a point
-                    failures.append(outcome)
-                if progress is not None:
-                    error = outcome.error if isinstance(outcome, Failure) else None
-                    progress(Progress(done, total, label, codec.name, q, status, error))
-    report = build_report(codecs, versions, measurements, failures, command=command)
+        keys: dict[_Place, str] = {}
+        for job, unreadable in plan:
+            key = measurement_key(
+                SCHEMA,
+                job.sha256,
+                job.codec.name,
+                versions[job.codec.name],
+                job.codec.command(job.q),
+                sorted(metrics),
+            )
+            keys[_place(job)] = key
+            if unreadable is not None:
+                ledger.add(job, Failure(job.label, unreadable))
+            elif (known := journal.get(key)) is not None:
+                ledger.add(job, dataclasses.replace(known, item=job.label), remembered=True)
+        jobs = [job for job, _ in plan if not ledger.knows(job)]
+        for job, outcome in run_jobs(jobs, workers, reader):
+            if isinstance(outcome, Measurement):
+                journal.add(keys[_place(job)], outcome)
+            ledger.add(job, outcome)
+    measurements = ledger.measurements([job for job, _ in plan])
+    report = build_report(
+        codecs,
+        list(versions.values()),
+        measurements,
+        ledger.failures,
+        command=command,
+        video=video,
+        sources={label: path.as_posix() for path, label in zip(files, _labels(files), strict=True)},
+    )
+    write_items(items_path(out), measurements)
     write_report(out, report)
     return report
 
 
 def journal_path(out: Path) -> Path:
-    """The file beside `out` that holds its measurements line by line."""
+    """The file beside `out` that holds its measurements line by line, as they came."""
     return out.with_name(f"{out.stem}.journal.jsonl")
 
 
-class _Item:
-    """A file, hashed and read when first needed and not before."""
+def items_path(out: Path) -> Path:
+    """The table beside `out`: one line of JSON a measurement, in the order of the report."""
+    return out.with_name(f"{out.stem}.items.jsonl")
 
-    def __init__(self, path: Path, label: str, reader: Reader) -> None:
-        self.label = label
-        self._path, self._reader = path, reader
-        self._picture: Picture | None = None
 
-    def sha256(self) -> str:
+def files_folder(out: Path) -> Path:
+    """The folder beside `out` of the coded files."""
+    return out.with_name(f"{out.stem}.files")
+
+
+_Place = tuple[str, str, float]
+
+
+def _place(job: Job) -> _Place:
+    return job.label, job.codec.name, job.q
+
+
+class _Ledger:
+    """Outcomes by their place in the plan, and who is told of them."""
+
+    def __init__(self, total: int, progress: Callable[[Progress], None] | None) -> None:
+        self.failures: list[Failure] = []
+        self._found: dict[_Place, Measurement | Failure] = {}
+        self._total, self._progress = total, progress
+
+    def add(self, job: Job, outcome: Measurement | Failure, *, remembered: bool = False) -> None:
+        self._found[_place(job)] = outcome
+        failed = isinstance(outcome, Failure)
+        if isinstance(outcome, Failure) and outcome not in self.failures:
+            self.failures.append(outcome)  # an unreadable file is one failure, not one a point
+        if self._progress is not None:
+            status: Literal["measured", "remembered", "failed"] = "measured"
+            status = "failed" if failed else "remembered" if remembered else status
+            error = outcome.error if isinstance(outcome, Failure) else None
+            place = (job.label, job.codec.name, job.q)
+            self._progress(Progress(len(self._found), self._total, *place, status, error))
+
+    def knows(self, job: Job) -> bool:
+        return _place(job) in self._found
+
+    def measurements(self, jobs: Sequence[Job]) -> list[Measurement]:
+        """In the order of the jobs, whatever the order in which workers ended them."""
+        found = [self._found.get(_place(job)) for job in jobs]
+        return [outcome for outcome in found if isinstance(outcome, Measurement)]
+
+
+def _plan(
+    files: Sequence[Path],
+    codecs: Sequence[Codec],
+    metrics: tuple[str, ...],
+    video: bool,
+    keep: Path | None,
+) -> list[tuple[Job, str | None]]:
+    """Every point of every codec on every file, with the reason why the file has no content."""
+    plan: list[tuple[Job, str | None]] = []
+    for path, label in zip(files, _labels(files), strict=True):
+        sha256, unreadable = "", None
         try:
-            with self._path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise MediaError(f"cannot read {self._path}: {error.strerror or error}") from error
-
-    def picture(self) -> Picture:
-        if self._picture is None:
-            self._picture = self._reader(self._path)
-        return self._picture
-
-
-_Outcome = tuple[
-    ImageCodec, float, Measurement | Failure, Literal["measured", "remembered", "failed"]
-]
+            sha256 = _sha256(path)
+        except MediaError as error:
+            unreadable = str(error)
+        plan += [
+            (Job(path, label, sha256, video, codec, q, metrics, keep), unreadable)
+            for codec in codecs
+            for q in codec.qualities
+        ]
+    return plan
 
 
-def _measure_item(
-    item: _Item,
-    codecs: Sequence[ImageCodec],
-    versions: Sequence[str],
-    metrics: Sequence[str],
-    journal: Journal,
-) -> Iterator[_Outcome]:
-    """Every point of every codec on one item; failures are values, except a missing library."""
-    unreadable: Failure | None = None
-    sha256 = ""
+def _sha256(path: Path) -> str:
     try:
-        sha256 = item.sha256()
-    except MediaError as error:
-        unreadable = Failure(item.label, str(error))
-    for codec, version in zip(codecs, versions, strict=True):
-        for q in codec.qualities:
-            if unreadable is not None:
-                yield codec, q, unreadable, "failed"
-                continue
-            key = measurement_key(sha256, codec.name, version, codec.command(q), sorted(metrics))
-            known = journal.get(key)
-            if known is not None:
-                yield codec, q, dataclasses.replace(known, item=item.label), "remembered"
-                continue
-            try:
-                picture = item.picture()
-            except MissingLibraryError:
-                raise
-            except Exception as error:  # any reader may be plugged in
-                unreadable = Failure(item.label, _one_line(error))
-                yield codec, q, unreadable, "failed"
-                continue
-            try:
-                measurement = _measure(item.label, sha256, picture, codec, q, metrics)
-            except MissingLibraryError:
-                raise
-            except Exception as error:  # any codec may be plugged in; one failure is one result
-                yield codec, q, Failure(item.label, _one_line(error), codec.name, q), "failed"
-                continue
-            journal.add(key, measurement)
-            yield codec, q, measurement, "measured"
-
-
-def _measure(
-    label: str,
-    sha256: str,
-    picture: Picture,
-    codec: ImageCodec,
-    q: float,
-    metrics: Sequence[str],
-) -> Measurement:
-    """One real encode, one real decode from the bytes, and what they are worth."""
-    samples, depth = picture.samples, picture.bit_depth
-    height, width, channels = samples.shape
-    start = time.perf_counter()
-    data = codec.encode(samples, q)
-    encoded = time.perf_counter()
-    decoded = codec.decode(data)
-    end = time.perf_counter()
-    peak = peak_memory()  # before the metrics, which need memory of their own
-    decoded = with_channels(decoded, channels)
-    quality = psnr(samples, decoded, depth)
-    return Measurement(
-        item=label,
-        sha256=sha256,
-        width=width,
-        height=height,
-        channels=channels,
-        bit_depth=depth,
-        codec=codec.name,
-        quality=q,
-        bytes=len(data),
-        bpp=bits_per_pixel(len(data), height, width),
-        mse=mse(samples, decoded),
-        psnr=quality if math.isfinite(quality) else None,
-        ms_ssim=ms_ssim(samples, decoded, depth) if "ms-ssim" in metrics else None,
-        encoding_time=encoded - start,
-        decoding_time=end - encoded,
-        peak_memory=peak,
-    )
-
-
-def _one_line(error: Exception) -> str:
-    """The message; with the type in front where it is not an error of ours that says it all."""
-    message = " ".join(str(error).split())
-    return message if isinstance(error, CoordXError) else f"{type(error).__name__}: {message}"
-
-
-def _default_reader() -> Reader:
-    from codec.media import read_image  # here, so that a reader of one's own needs no media
-
-    return read_image
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _labels(files: Sequence[Path]) -> list[str]:
@@ -253,17 +227,36 @@ def _labels(files: Sequence[Path]) -> list[str]:
     return [path.name if names.count(path.name) == 1 else path.as_posix() for path in files]
 
 
+def _check_libraries(metrics: Sequence[str]) -> None:
+    """Missing? Better said now than after the first encode of an hour."""
+    if "ms-ssim" in metrics:
+        load_ms_ssim()
+    if "lpips" in metrics:
+        load_lpips()
+    if "vmaf" in metrics:
+        ffmpeg.require_filter("libvmaf")
+
+
 def _check_request(
-    files: Sequence[Path], codecs: Sequence[ImageCodec], out: Path, metrics: Sequence[str]
+    files: Sequence[Path],
+    codecs: Sequence[Codec],
+    out: Path,
+    metrics: Sequence[str],
+    video: bool,
 ) -> None:
     if not files or len(set(files)) < len(files):
         raise InputError(f"files: expected at least one, none twice, got {[str(f) for f in files]}")
     names = [codec.name for codec in codecs]
     if not names or len(set(names)) < len(names):
         raise InputError(f"codecs: expected at least one, with names that differ, got {names}")
-    unknown = set(metrics) - set(METRICS)
+    needed = "encode_clip" if video else "encode"
+    for codec in codecs:
+        if not hasattr(codec, needed):
+            kind = "videos" if video else "images"
+            raise InputError(f"codec {codec.name!r} does not code {kind}")
+    unknown = set(metrics) - set(METRICS[video])
     if unknown:
-        raise InputError(f"metrics: expected some of {METRICS}, got {sorted(unknown)}")
+        raise InputError(f"metrics: expected some of {METRICS[video]}, got {sorted(unknown)}")
     if out.suffix.lower() != ".json":  # a slip of the hand must not replace a picture
         raise OutputError(f"cannot write {out}: expected a file name that ends in .json")
     check_target(out)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from codec.evaluate.bootstrap import ItemDeltas
 from codec.evaluate.curves import Comparison, Curve, Metric
 
 __all__ = ["bd_table", "columns"]
@@ -22,17 +23,41 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def bd_table(anchor: Curve, comparisons: Sequence[Comparison], metric: Metric) -> str:
-    """BD-rate and BD-gain of each curve, and over which interval; or why there is none."""
-    name = "PSNR" if metric == "psnr" else "MS-SSIM"
-    rows: list[tuple[str, ...]] = [
-        (f"against {anchor.name}", f"{name} interval", "BD-rate", f"BD-{name}")
-    ]
+def bd_table(
+    anchor: Curve,
+    comparisons: Sequence[Comparison],
+    metric: Metric,
+    deltas: Mapping[str, ItemDeltas] | None = None,
+) -> str:
+    """BD-rate and BD-gain of each curve, and over which interval; or why there is none.
+
+    Args:
+        anchor: what the others were held against.
+        comparisons: of `compare`.
+        metric: which quality was held equal.
+        deltas: per-item results by curve name; their interval makes two more columns.
+    """
+    name = {"psnr": "PSNR", "psnr-yuv": "YUV-PSNR"}.get(metric, metric.upper())
+    unit = "" if metric in ("vmaf", "lpips") else " dB"
+    heading = (f"against {anchor.label}", f"{name} interval", "BD-rate", f"BD-{name}")
+    extra = () if deltas is None else ("95% interval", "mean of items")
+    rows: list[tuple[str, ...]] = [(*heading, *extra)]
     refused = []
     for c in comparisons:
+        label = f"{c.name} (published)" if c.published else c.name
         if c.bd_rate is None or c.low is None or c.high is None:
-            refused.append(f"{c.name}: no BD-rate: {c.refused}\n")
+            refused.append(f"{label}: no BD-rate: {c.refused}\n")
             continue
-        gain = "-" if c.bd_gain is None else f"{c.bd_gain:+.2f} dB"
-        rows.append((c.name, f"{c.low:.2f} .. {c.high:.2f} dB", f"{c.bd_rate:+.2f} %", gain))
+        gain = "-" if c.bd_gain is None else f"{c.bd_gain:+.2f}{unit}"
+        row = (label, f"{c.low:.2f} .. {c.high:.2f}{unit}", f"{c.bd_rate:+.2f} %", gain)
+        rows.append((*row, *(() if deltas is None else _interval(deltas.get(c.name)))))
     return (columns(rows) if len(rows) > 1 else "") + "".join(refused)
+
+
+def _interval(delta: ItemDeltas | None) -> tuple[str, str]:
+    if delta is None or delta.mean is None:
+        return "-", "-"
+    mean = f"{delta.mean:+.2f} % ({len(delta.per_item)})"
+    if delta.low is None or delta.high is None:
+        return "-", mean
+    return f"{delta.low:+.2f} .. {delta.high:+.2f} %", mean

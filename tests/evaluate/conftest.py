@@ -31,6 +31,7 @@ class StepCodec:
     before_encode: Callable[[int], None] | None = None
 
     point: ClassVar[str] = "step"
+    suffix: ClassVar[str] = ".step"
     options: ClassVar[Mapping[str, Callable[[str], object]]] = {"revision": str}
 
     def version(self) -> str:

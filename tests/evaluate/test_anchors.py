@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from codec.evaluate.anchors import Avif, Jpeg, WebP, at_size
-from codec.evaluate.interface import ImageCodec, QualityCodec, with_channels
+from codec.evaluate.anchors import Avif, Jpeg, Jpeg2000, WebP
+from codec.evaluate.interface import ImageCodec, with_shape
 from codec.evaluate.metrics import psnr
 from formats.errors import InputError, MediaError, MissingLibraryError
 from tests.conftest import SAMPLES, picture
@@ -52,7 +52,7 @@ def test_encoding_twice_gives_the_same_bytes(codec: ImageCodec, photo: np.ndarra
 @ALL
 def test_greyscale_comes_back_as_greyscale(codec: ImageCodec) -> None:
     grey = picture(40, 50, channels=1)
-    back = with_channels(codec.decode(codec.encode(grey, 90)), 1)
+    back = with_shape(codec.decode(codec.encode(grey, 90)), grey.shape)
     assert back.shape == grey.shape
     assert psnr(grey, back) > 35
 
@@ -62,7 +62,7 @@ def test_greyscale_comes_back_as_greyscale(codec: ImageCodec) -> None:
 def test_alpha_is_kept(codec: ImageCodec, opaque: bool) -> None:
     rgba = picture(40, 50, channels=4)
     rgba[..., 3] = 255 if opaque else np.where(np.arange(50) < 25, 0, 200)
-    back = with_channels(codec.decode(codec.encode(rgba, 90)), 4)
+    back = with_shape(codec.decode(codec.encode(rgba, 90)), rgba.shape)
     # Also the colours under transparent samples: the metrics count them.
     assert psnr(rgba, back) > 33
 
@@ -75,9 +75,17 @@ def test_jpeg_is_progressive_and_subsampled_as_it_says(photo: np.ndarray) -> Non
             assert image.layer[0][1:3] == factors  # type: ignore[attr-defined]
 
 
+def test_a_baseline_jpeg_is_what_pillow_writes_by_default(photo: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, format="JPEG", quality=60)
+    assert Jpeg(scan="baseline").encode(photo, 60) == buffer.getvalue()
+    assert np.array_equal(Jpeg().decode(Jpeg().encode(photo, 60)), Jpeg().decode(buffer.getvalue()))
+
+
 def test_names_carry_what_is_not_the_default() -> None:
     assert [c.name for c in (Jpeg(), WebP(), Avif())] == ["jpeg", "webp", "avif-s4"]
     assert Jpeg(subsampling="4:4:4").name == "jpeg-444"
+    assert Jpeg(scan="baseline").name == "jpeg-baseline"
     assert WebP(method=4).name == "webp-m4"
     assert Avif(speed=0, subsampling="4:2:0").name == "avif-s0-420"
 
@@ -119,6 +127,7 @@ def test_a_quality_off_the_scale_is_refused(q: float) -> None:
     ("make", "message"),
     [
         (lambda: WebP(method=7), "method"),
+        (lambda: Jpeg(scan="interlaced"), "jpeg scan: expected progressive or baseline"),
         (lambda: Avif(speed=11), "speed"),
         (lambda: Avif(subsampling="4:1:1"), "subsampling"),
         (lambda: Jpeg(qualities=()), "at least one"),
@@ -143,41 +152,16 @@ def test_a_side_beyond_the_format_is_a_media_error() -> None:
         WebP().encode(np.zeros((1, 16384, 3), np.uint8), 50)
 
 
-@ALL
-@pytest.mark.parametrize("share", [0.3, 0.6])
-def test_at_size_is_the_best_that_fits(
-    codec: QualityCodec, photo: np.ndarray, share: float
-) -> None:
-    low, high = codec.quality_range
-    target = int(share * len(codec.encode(photo, high)))
-    best = at_size(codec, photo, target)
-    assert best.fits
-    assert len(best.data) <= target < len(codec.encode(photo, best.q + 1))
-    assert low <= best.q < high
-    assert best.data == codec.encode(photo, best.q)
-
-
-def test_at_size_finds_the_one_best_quality_for_every_budget() -> None:
-    class Ruler(Jpeg):
-        def encode(self, samples: np.ndarray, q: float) -> bytes:
-            return bytes(int(3 * q))
-
-    for target in range(3, 310):
-        assert at_size(Ruler(), picture(), target).q == min(target // 3, 100)
-
-
-def test_at_size_says_when_nothing_fits_and_takes_all_that_does(photo: np.ndarray) -> None:
-    tiny = at_size(Jpeg(), photo, 1)
-    assert (tiny.fits, tiny.q, tiny.data) == (False, 1, Jpeg().encode(photo, 1))
-    exact = at_size(Jpeg(), photo, len(tiny.data))
-    assert exact.fits
-    huge = at_size(Jpeg(), photo, 10**9)
-    assert (huge.fits, huge.q) == (True, 100)
-    with pytest.raises(InputError, match="at least 1 byte"):
-        at_size(Jpeg(), photo, 0)
-
-
-def test_channels_that_cannot_be_mended_are_refused() -> None:
-    with pytest.raises(InputError, match="expected 1 channels, got 4"):
-        with_channels(picture(channels=4), 1)
-    assert with_channels(picture(channels=1), 3).shape[-1] == 3
+def test_jpeg2000_aims_at_a_psnr_and_keeps_alpha(photo: np.ndarray) -> None:
+    codec = Jpeg2000()
+    files = [codec.encode(photo, q) for q in (27, 33, 39)]
+    assert [len(data) for data in files] == sorted(len(data) for data in files)
+    for q, data in zip((27, 33, 39), files, strict=True):
+        assert q - 1.2 < psnr(photo, codec.decode(data)) < q + 0.5
+    with Image.open(io.BytesIO(files[0])) as image:
+        assert image.format == "JPEG2000"
+    rgba = picture(40, 50, channels=4)
+    assert codec.decode(codec.encode(rgba, 45)).shape == rgba.shape
+    assert codec.version().split(", ")[1].startswith("OpenJPEG ")
+    with pytest.raises(InputError, match=r"target: expected 15\.\.60 dB, got 10"):
+        codec.encode(photo, 10)

@@ -108,3 +108,18 @@ def test_curves_that_only_touch_do_not_overlap() -> None:
     with pytest.raises(InputError, match="do not overlap"):
         shared_range([30, 35], [35, 40])
     assert shared_range([30, 35], [34, 40]) == (34, 35)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_deltas_equal_those_of_the_package_bjontegaard(seed: int) -> None:
+    reference = pytest.importorskip("bjontegaard")
+    rng = np.random.default_rng(200 + seed)
+    curves = []
+    for _ in range(2):
+        n = int(rng.integers(4, 9))
+        rate = np.cumsum(rng.uniform(0.02, 0.6, n))
+        quality = 26 + np.cumsum(rng.uniform(0.2, 4, n))
+        curves += [rate, quality]
+    settings = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+    assert bd_rate(*curves) == pytest.approx(reference.bd_rate(*curves, **settings), abs=1e-6)
+    assert bd_psnr(*curves) == pytest.approx(reference.bd_psnr(*curves, **settings), abs=1e-6)

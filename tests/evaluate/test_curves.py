@@ -45,11 +45,13 @@ def test_files_of_compressai_are_read(tmp_path: Path) -> None:
         "results": {"psnr-rgb": [26.9, 28.2], "ms-ssim-rgb": [0.9, 0.99], "bpp": [0.12, 0.19]},
     }
     assert load_curves(saved(tmp_path / "x.json", data)) == [
-        Curve("bmshj2018", (0.12, 0.19), (26.9, 28.2), (0.9, 0.99))
+        Curve("bmshj2018", (0.12, 0.19), (26.9, 28.2), (0.9, 0.99), source="Inference (ans)")
     ]
     del data["name"]
     data["results"] = {"psnr": [26.9], "bpp": [0.12]}  # the key of its older files
-    assert load_curves(saved(tmp_path / "x.json", data)) == [Curve("x", (0.12,), (26.9,))]
+    assert load_curves(saved(tmp_path / "x.json", data)) == [
+        Curve("x", (0.12,), (26.9,), source="Inference (ans)")
+    ]
 
 
 def test_collections_of_published_curves_are_read(tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ def test_what_cannot_be_drawn_or_written_is_refused(tmp_path: Path) -> None:
         plot_curves([BASE], tmp_path / "nowhere" / "rd.png")
     with pytest.raises(InputError, match="'nobody'"):
         plot_curves([BASE], tmp_path / "rd.png", anchor="nobody")
-    with pytest.raises(InputError, match="expected one of psnr, ms-ssim, got 'vmaf'"):
-        plot_curves([BASE], tmp_path / "rd.png", "vmaf")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="psnr-yuv, vmaf, lpips, got 'ssim'"):
+        plot_curves([BASE], tmp_path / "rd.png", "ssim")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least one curve"):
         plot_curves([], tmp_path / "rd.png")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,109 @@
+"""Jobs over processes: the same results as in one, and a dead process costs one job."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from codec.evaluate.anchors import Jpeg, WebP
+from codec.evaluate.metrics import Samples
+from codec.evaluate.runner import evaluate, journal_path
+from formats.errors import MissingLibraryError
+
+TIMES = ("encoding_time", "decoding_time", "peak_memory")
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Codes raw samples; at point 2 the process dies, at 3 it lacks a library."""
+
+    qualities: tuple[float, ...] = (1, 2)
+
+    options: ClassVar[Mapping[str, Callable[[str], object]]] = {}
+    point: ClassVar[str] = "step"
+    suffix: ClassVar[str] = ".raw"
+    name: ClassVar[str] = "deadly"
+
+    def version(self) -> str:
+        return "1"
+
+    def command(self, q: float) -> str:
+        return f"{q:g}"
+
+    def encode(self, samples: Samples, q: float) -> bytes:
+        if q == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if q == 3:
+            raise MissingLibraryError("no such library")
+        return bytes(samples.shape) + samples.tobytes()
+
+    def decode(self, data: bytes) -> Samples:
+        shape = tuple(data[:3])
+        return np.frombuffer(data[3:], np.uint8).reshape(shape) ^ 1
+
+
+def rows(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every item row without what differs from run to run."""
+    return [
+        {key: value for key, value in row.items() if key not in TIMES}
+        for entry in report["codecs"]
+        for row in entry["items"]
+    ]
+
+
+def test_workers_measure_what_one_process_measures(photos: list[Path], tmp_path: Path) -> None:
+    codecs = [Jpeg(qualities=(20, 80)), WebP(qualities=(20, 80))]
+    alone = evaluate(photos, codecs, out=tmp_path / "alone.json")
+    crew = evaluate(photos, codecs, out=tmp_path / "crew.json", workers=2)
+    assert rows(alone) == rows(crew)  # in the same order too
+    assert crew["errors"] == []
+    assert all(row["peak_memory"] > 10**6 for e in crew["codecs"] for row in e["items"])
+
+
+def test_a_worker_that_dies_costs_its_job_and_no_other(photos: list[Path], tmp_path: Path) -> None:
+    report = evaluate(
+        photos, [Deadly(), Jpeg(qualities=(50,))], out=tmp_path / "out.json", workers=1
+    )
+    failed = [(e["item"], e["codec"], e["quality"]) for e in report["errors"]]
+    assert failed == [("a.png", "deadly", 2), ("b.png", "deadly", 2)]
+    assert "ended by SIGKILL, perhaps for want of memory" in report["errors"][0]["error"]
+    assert len(rows(report)) == 4
+    assert report["codecs"][1]["results"]["bpp"]
+
+
+def test_a_library_that_a_worker_lacks_stops_the_run(photos: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(MissingLibraryError, match="no such library"):
+        evaluate(photos, [Deadly(qualities=(1, 3))], out=tmp_path / "out.json", workers=1)
+    # What was measured before is kept.
+    assert len(journal_path(tmp_path / "out.json").read_text().splitlines()) == 1
+
+
+def test_an_unreadable_file_fails_once_in_workers_too(photos: list[Path], tmp_path: Path) -> None:
+    photos[0].write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    codecs = [Jpeg(qualities=(20, 80)), WebP(qualities=(20,))]
+    report = evaluate(photos, codecs, out=tmp_path / "out.json", workers=2)
+    assert [(e["item"], e["codec"]) for e in report["errors"]] == [("a.png", None)]
+    assert report["averaged_items"] == ["b.png"]
+
+
+def test_coded_files_are_kept_and_are_what_was_measured(photos: list[Path], tmp_path: Path) -> None:
+    codec = Jpeg(qualities=(20, 80))
+    out = tmp_path / "out.json"
+    report = evaluate(photos, [codec], out=out, workers=1, keep_files=True)
+    kept = {row["file"]: row for row in report["codecs"][0]["items"]}
+    assert len(kept) == 4
+    for name, row in kept.items():
+        data = (tmp_path / "out.files" / name).read_bytes()
+        assert name.endswith(".jpg")
+        assert len(data) == row["bytes"]
+        assert codec.decode(data).shape == (row["height"], row["width"], 3)
+    again = evaluate(photos, [dataclasses.replace(codec)], out=out, workers=1, keep_files=True)
+    assert again["codecs"] == report["codecs"]
