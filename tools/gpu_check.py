@@ -1,7 +1,7 @@
 """Everything that wants a CUDA device, in one command: python tools/gpu_check.py [-o report.json]
 
-1. Golden streams decode on CUDA to the same integers and, within the tolerance of formats/SPEC.md,
-   the same samples as on the CPU.
+1. Golden streams decode on CUDA to the same integers (of core fusion: the context network runs
+   there too) and, within the tolerance of formats/SPEC.md, the same samples as on the CPU.
 2. A picture and a clip are fitted on CUDA and decode on both.
 3. Milliseconds of a fit step and of a decode, at several sizes; split against plain evaluation.
 
@@ -11,6 +11,8 @@ Exit code 1 if a check fails. Needs constriction (carry its wheel where there is
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import hashlib
 import json
 import statistics
 import sys
@@ -22,10 +24,14 @@ import numpy as np
 import torch
 
 import codec
+from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.fit.loop import FitConfig, Fitter
 from codec.network import CoordX
-from codec.network.presets import coding_network, paper_network
+from codec.network.core import CoreCoordX
+from codec.network.presets import coding_network, core_network, paper_network
+from codec.rate.predictor import TorchContextNetwork
 from codec.reconstruct import Reconstructor
+from formats.container import Container
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "conformance"
 
@@ -48,7 +54,19 @@ def median_ms(call: Any, repeats: int, device: torch.device) -> float:
 def golden(device: str) -> list[str]:
     """Names of streams whose samples on `device` leave the tolerance."""
     wrong = []
-    for path in sorted(GOLDEN.glob("*.crdx")):
+    manifest = json.loads((GOLDEN / "core" / "manifest.json").read_text())
+    for name, entry in manifest.items():
+        with Container.open(GOLDEN / "core" / f"{name}.crdx") as box:
+            unit = box.core_unit(0)
+        network = TorchContextNetwork(unit.network, torch.device(device))
+        digest = hashlib.sha256()
+        for grid in dataclasses.replace(unit, network=network).grids():
+            digest.update(grid.astype("<i4").tobytes())
+        if digest.hexdigest() != entry["latents"]:
+            wrong.append(f"{name}: other latents")
+    for path in sorted(GOLDEN.rglob("*.crdx")):
+        if not path.with_suffix(".npy").exists():
+            continue  # random integers, no picture
         expected = np.load(path.with_suffix(".npy"), allow_pickle=False)
         decoded = codec.decode(path, device=device)
         worst = int(np.abs(decoded.astype(int) - expected.astype(int)).max())
@@ -87,11 +105,16 @@ def timings(device: torch.device) -> list[dict[str, Any]]:
         net = CoordX(config, lengths, 3).to(device)
         fitter = Fitter(net, signal, FitConfig(lam=2e-3, steps=1000))
         step = median_ms(fitter.advance, 20, device)
+        core = core_network(height, width, 1e-3)
+        core_fit = CoreFitConfig.of(1e-3, 10**6)
+        core_fitter = CoreFitter(CoreCoordX(core, lengths, 3).to(device), signal, core_fit)
+        core_step = median_ms(core_fitter.advance, 20, device)
         still = net.requires_grad_(False)
         row: dict[str, Any] = {
             "size": f"{width}x{height}",
             "weights": config.parameters(lengths, 3),
             "step_ms": step,
+            "core_step_ms": core_step,
             "decode_ms": median_ms(
                 lambda still=still: Reconstructor(still, 8).region(range(1), None), 5, device
             ),

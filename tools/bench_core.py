@@ -1,0 +1,136 @@
+"""Times of core fusion by picture size: a step of the fit, and a decode part by part.
+
+    python tools/bench_core.py --pixels 0.1,0.4,2,8 [--device cuda] [--threads 2] [-o report.json]
+
+The picture is a Kodak-like synthetic one or --image, resized; the file that is decoded comes from
+a fit of --steps steps at --lambda, so it has realistic statistics and about 0.5 bpp. Medians.
+Peak memory is that of the process beyond what it held before (Linux).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import codec
+from codec.bitstream import reconstructor_of_unit
+from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.network.core import CoreCoordX
+from codec.network.presets import core_network
+from codec.quantise_core import prior_weights
+from codec.signal import Samples, to_signal
+from formats.container import Container
+from formats.header import Header
+
+SAMPLE = Path(__file__).resolve().parents[1] / "codec" / "samples" / "astronaut.png"
+
+
+def picture(path: Path, megapixels: float) -> Samples:
+    """The image at a size of about this many pixels, 3:2; (H, W, 3) uint8."""
+    width = max(8, round((megapixels * 1e6 * 1.5) ** 0.5 / 8) * 8)
+    height = max(8, round(width / 1.5 / 8) * 8)
+    return np.asarray(
+        Image.open(path).convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    )
+
+
+def median(call: Callable[[], Any], repeats: int) -> float:
+    """Median milliseconds of a call, after one that is not counted."""
+    call()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(1e3 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+def peak() -> float:
+    """MiB the process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def step_time(samples: Samples, lam: float, device: torch.device, repeats: int) -> float:
+    """Milliseconds of one optimiser step."""
+    height, width, channels = samples.shape
+    config = core_network(height, width, lam)
+    net = CoreCoordX(config, {"y": height, "x": width}, channels)
+    prior = prior_weights(config, channels)
+    with torch.no_grad():
+        for name, value in prior.items():
+            net.parameter(name).copy_(value)
+    net = net.to(device)
+    fit = CoreFitConfig.of(lam, 10**6)
+    fitter = CoreFitter(net, to_signal(samples, 8, device), fit, prior)
+    return median(fitter.advance, repeats)
+
+
+def decode_times(data: bytes, device: torch.device, repeats: int) -> dict[str, float]:
+    """Milliseconds of a whole decode from bytes to uint8, and of its parts."""
+    with Container.open(data) as container:
+        header: Header = container.header
+        unit = container.core_unit(0)
+        reconstructor = reconstructor_of_unit(container, 0, device)
+        found = {
+            "parse": median(lambda: container.core_unit(0), repeats),
+            "entropy decode": median(unit.grids, repeats),
+            "interpolation and tail": median(lambda: reconstructor.region(range(1), None), repeats),
+        }
+    found["decode"] = median(lambda: codec.decode(data, device=str(device)), repeats)
+    found["megapixels"] = header.width * header.height / 1e6
+    return found
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pixels", default="0.1,0.4", help="megapixels, e.g. 0.1,0.4,2,8")
+    parser.add_argument("--image", type=Path, default=SAMPLE)
+    parser.add_argument("--lambda", dest="lam", type=float, default=1e-3)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("-o", "--output", type=Path)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    rows = []
+    names = ("parse", "entropy decode", "interpolation and tail", "decode")
+    print("| megapixels | step ms | bpp | " + " ms | ".join(names) + " ms | peak MiB |")
+    print("|---|---|---|" + "---|" * (len(names) + 1))
+    for size in map(float, args.pixels.split(",")):
+        samples = picture(args.image, size)
+        step = step_time(samples, args.lam, device, args.repeats)
+        encoded = codec.encode(samples, lam=args.lam, steps=args.steps, device=args.device)
+        row = {"step": step, "bpp": encoded.stats.bpp}
+        row |= decode_times(encoded.data, device, args.repeats) | {"peak": peak()}
+        rows.append(row)
+        cells = [f"{row[name]:.1f}" for name in names]
+        print(
+            f"| {row['megapixels']:.2f} | {step:.0f} | {row['bpp']:.2f} | "
+            + " | ".join(cells)
+            + f" | {row['peak']:.0f} |",
+            flush=True,
+        )
+    if args.output:
+        args.output.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
