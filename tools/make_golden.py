@@ -3,7 +3,7 @@
     python tools/make_golden.py [--check]
 
 Files that exist are never rewritten: a golden stream of a released version is kept as it is.
-The manifest holds, for each, the SHA-256 of the file, of its integer weights (exact), and the
+Streams of core fusion: `python -m tests.conformance.make_core`. The manifest holds, for each, the SHA-256 of the file, of its integer weights (exact), and the
 decoded samples' mean (a sanity check; samples are compared with the stored PNG or raw file).
 """
 
@@ -22,9 +22,6 @@ import numpy as np
 import codec
 from formats.container import Container
 from formats.network import Activation, Encoding, Fusion, NetworkConfig, RankMode
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.conformance import make_core
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "conformance"
 
@@ -68,17 +65,6 @@ def streams() -> dict[str, bytes]:
     }
 
 
-def core_streams() -> dict[str, bytes]:
-    """Pictures encoded with core fusion; streams with random integers are made by make_core."""
-    fast: dict[str, Any] = {"steps": 120, "device": "cpu", "lam": 2e-4}
-    return {
-        "encoded_rgb_40x56": codec.encode(picture(40, 56, 3), **fast).data,
-        "encoded_grey16_19x70": codec.encode(picture(19, 70, 1, 16), **fast).data,
-        "encoded_rgba_33x33": codec.encode(picture(33, 33, 4), **fast).data,
-        "encoded_rgb_1x1": codec.encode(picture(1, 1, 3), **fast).data,
-    }
-
-
 def digest_of_weights(data: bytes) -> str:
     """SHA-256 of every symbol and step of a file."""
     digest = hashlib.sha256()
@@ -114,13 +100,6 @@ def main() -> int:
                 "shape": list(decoded.shape),
             }
         manifest_path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-        for name, data in core_streams().items():
-            path = make_core.FOLDER / f"{name}.crdx"
-            if not path.exists():
-                path.write_bytes(data)
-                decoded = codec.decode(data, device="cpu")
-                np.save(path.with_suffix(".npy"), decoded, allow_pickle=False)
-        make_core.main()
     wrong = [
         name
         for name, entry in manifest.items()

@@ -1,7 +1,7 @@
 """Write the golden streams of core fusion: `python -m tests.conformance.make_core`.
 
-Random weights and latents, so that every branch of the integer format is there; no training and
-no floating-point synthesis. Files that exist are never rewritten. The manifest holds, for each,
+Most have random weights and latents, so that every branch of the integer format is there; the
+pictures (`encoded_*`) come from the encoder, their decoded samples lie beside them. Files that exist are never rewritten. The manifest holds, for each,
 the SHA-256 of the file, of its weights and of its latents.
 """
 
@@ -10,14 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+import codec
 from formats.container import Container, write_container
 from formats.core import CoreConfig
 from formats.header import Header, MediaKind
 from formats.unit import pack_core_unit
 from formats.weights import CodedTensor
+from tests.conftest import picture
 
 FOLDER = Path(__file__).parent / "core"
 
@@ -61,6 +64,17 @@ def streams() -> dict[str, bytes]:
     }
 
 
+def pictures() -> dict[str, bytes]:
+    """Name and bytes of encoded pictures."""
+    fast: dict[str, Any] = {"steps": 120, "device": "cpu", "lam": 2e-4}
+    return {
+        "encoded_rgb_40x56": codec.encode(picture(40, 56, 3), **fast).data,
+        "encoded_grey16_19x70": codec.encode(picture(19, 70, 1, bits=16), **fast).data,
+        "encoded_rgba_33x33": codec.encode(picture(33, 33, 4), **fast).data,
+        "encoded_rgb_1x1": codec.encode(picture(1, 1, 3), **fast).data,
+    }
+
+
 def digests(data: bytes) -> dict[str, str]:
     """SHA-256 of a file, of its symbols and steps, and of its latents."""
     weights, latents = hashlib.sha256(), hashlib.sha256()
@@ -87,9 +101,14 @@ def main() -> None:
         path = FOLDER / f"{name}.crdx"
         if not path.exists():
             path.write_bytes(data)
-    for path in sorted(FOLDER.glob("*.crdx")):  # those of tools/make_golden.py too
-        if path.stem not in manifest:
-            manifest[path.stem] = digests(path.read_bytes())
+            manifest[name] = digests(data)
+    for name, data in pictures().items():
+        path = FOLDER / f"{name}.crdx"
+        if not path.exists():
+            path.write_bytes(data)
+            samples = codec.decode(data, device="cpu")
+            np.save(path.with_suffix(".npy"), samples, allow_pickle=False)
+            manifest[name] = digests(data)
     manifest_path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
