@@ -1,8 +1,9 @@
 """Write the golden streams of core fusion: `python -m tests.conformance.make_core`.
 
 Most have random weights and latents, so that every branch of the integer format is there; the
-pictures (`encoded_*`) come from the encoder, their decoded samples lie beside them. Files that exist are never rewritten. The manifest holds, for each,
-the SHA-256 of the file, of its weights and of its latents.
+pictures (`encoded_*`) come from the encoder, their decoded samples lie beside them. Files that
+exist are never rewritten. The manifest holds, for each, the SHA-256 of the file, of its weights
+and of its latents.
 """
 
 from __future__ import annotations
