@@ -31,7 +31,7 @@ class Config:
     octaves: int
     m: int
     tile: int
-    prior: int
+    prior: int = 0
 
 
 @dataclass
