@@ -179,9 +179,11 @@ def main() -> int:
         if args.file:
             path = args.relative_to / args.file
             kind = sniff(path)
-            rows = photo(path, out, []) if kind == "image" else video(path, out, ["-e", "2"])
+            rows = (
+                photo(path, out, ["-e", "2"]) if kind == "image" else video(path, out, ["-e", "2"])
+            )
         else:
-            rows += photo(SAMPLES / "astronaut.png", out, ["--target-bpp", "0.3", "-e", "4"])
+            rows += photo(SAMPLES / "astronaut.png", out, ["-q", "35", "-e", "2"])
             rows += video(
                 SAMPLES / "bunny.mp4", out, ["--target-bpp", "0.15", "-e", "3", "--gop", "16"]
             )
