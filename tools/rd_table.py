@@ -137,7 +137,7 @@ def report(args: argparse.Namespace) -> None:
     print("|---|---|---|---|")
     groups: dict[bool, list[list[float]]] = {False: [], True: []}
     for item in items:
-        if item not in anchors or len(ours[item]) < 2:
+        if item not in anchors or len(ours[item]) < 3:  # too few for a BD-rate
             continue
         rates = [
             bd_rate(
