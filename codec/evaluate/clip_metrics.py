@@ -15,7 +15,7 @@ from statistics import fmean
 import numpy as np
 
 from codec.evaluate import ffmpeg
-from codec.evaluate.clips import Clip, at_depth
+from codec.evaluate.clips import Clip, like
 from codec.evaluate.metrics import Samples, ms_ssim
 from formats.errors import MediaError
 
@@ -49,7 +49,7 @@ def compare_clips(
             f"decoded clip: expected {size[0]}x{size[1]} and {size[2]} frames, "
             f"got {decoded.width}x{decoded.height} and {decoded.frames}"
         )
-    decoded = at_depth(decoded, reference.depth, folder)
+    decoded = like(decoded, reference, folder)
     peak = (1 << reference.depth) - 1
     errors = [
         [_mse(a, b) for a, b in zip(ours, theirs, strict=True)]
@@ -59,8 +59,7 @@ def compare_clips(
     known = y is not None and u is not None and v is not None
     rgb_errors: list[float] = []
     indices: list[float | None] = []
-    same_matrix = _tagged_as(decoded, reference)
-    for a, b in zip(reference.rgb_frames(folder), same_matrix.rgb_frames(folder), strict=True):
+    for a, b in zip(reference.rgb_frames(folder), decoded.rgb_frames(folder), strict=True):
         rgb_errors.append(_mse(a, b))
         if "ms-ssim" in metrics:
             indices.append(ms_ssim(a, b, reference.depth))
@@ -94,22 +93,6 @@ def vmaf(reference: Clip, decoded: Clip, folder: Path) -> float:
     if len(frames) != reference.frames:
         raise MediaError(f"VMAF: expected {reference.frames} frames, got {len(frames)}")
     return float(log["pooled_metrics"]["vmaf"]["mean"])
-
-
-def _tagged_as(decoded: Clip, reference: Clip) -> Clip:
-    """The decoded clip converted to R'G'B' as the reference is."""
-    if decoded.rgb is not None:
-        return decoded
-    return Clip(
-        decoded.path,
-        decoded.width,
-        decoded.height,
-        decoded.depth,
-        reference.rate,
-        decoded.frames,
-        reference.matrix,
-        reference.full_range,
-    )
 
 
 def _mse(a: Samples, b: Samples) -> float:

@@ -8,7 +8,7 @@ the NeRV papers use. Clips of more than 8 bits become 10-bit ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from codec.media.probe import file_argument, probe
 from codec.media.y4m import read_header
 from formats.errors import InputError, MediaError
 
-__all__ = ["Clip", "Planes", "at_depth", "from_frames", "reference_clip"]
+__all__ = ["Clip", "Planes", "at_depth", "from_frames", "like", "reference_clip"]
 
 Planes = tuple[Samples, Samples, Samples]
 
@@ -204,6 +204,23 @@ def at_depth(clip: Clip, depth: int, folder: Path) -> Clip:
                     file.write(
                         np.minimum((plane.astype("<u2") + 2) >> 2, 255).astype("u1").tobytes()
                     )
-    return Clip(
-        target, clip.width, clip.height, depth, clip.rate, clip.frames, clip.matrix, clip.full_range
+    return replace(clip, path=target, depth=depth, rgb=None)
+
+
+def like(clip: Clip, reference: Clip, folder: Path) -> Clip:
+    """A decoded clip at the depth of its reference, and tagged as it.
+
+    A bare stream does not say its rate and not always its colour: what went in is what comes
+    out. Frames that were R'G'B' first need no tags.
+
+    Args:
+        clip: what came back.
+        reference: what was coded.
+        folder: for a file of another depth.
+    """
+    clip = at_depth(clip, reference.depth, folder)
+    if clip.rgb is not None:
+        return clip
+    return replace(
+        clip, rate=reference.rate, matrix=reference.matrix, full_range=reference.full_range
     )

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from codec.evaluate.clips import Clip, from_frames, reference_clip
+from codec.evaluate.clips import Clip, like, reference_clip
 from codec.evaluate.interface import Codec, ImageCodec, QualityCodec, VideoCodec, with_shape
 from codec.evaluate.metrics import Samples, bits_per_pixel, psnr
 from codec.evaluate.registry import TEMPLATES, VIDEO_TEMPLATES, parse_codecs
@@ -170,7 +170,11 @@ def _source(path: Path, video: bool) -> Iterator[_Scene]:
 
 def _middle(clip: Clip, folder: Path) -> Samples:
     frame = next(islice(clip.rgb_frames(folder), clip.frames // 2, None))
-    return (frame >> (clip.depth - 8)).astype(np.uint8)
+    return _eight_bits(frame, clip.depth)
+
+
+def _eight_bits(frame: Samples, depth: int) -> Samples:
+    return (frame >> (depth - 8)).astype(np.uint8)
 
 
 def _budget(rows: Mapping[str, Sequence[Mapping[str, Any]]], bpp: float) -> int:
@@ -239,9 +243,11 @@ def _clip_view(name: str, codec: VideoCodec, scene: _Scene, data: bytes, note: s
     with tempfile.TemporaryDirectory(dir=scene.folder) as inner:
         folder = Path(inner)
         answer = codec.decode_clip(data, folder)
-        if not isinstance(answer, Clip):
-            answer = from_frames(answer, clip.depth, clip.rate, folder, matrix=clip.matrix)
-        frame = _middle(answer, folder)
+        if isinstance(answer, Clip):
+            frame = _middle(like(answer, clip, folder), folder)
+        else:
+            frame = _eight_bits(answer[clip.frames // 2], clip.depth)
+    frame = with_shape(frame, scene.picture.shape)  # grey frames have one channel
     value = psnr(scene.picture, frame)
     rate = bits_per_pixel(len(data), clip.height, clip.width, clip.frames)
     return View(name, frame, len(data), rate, value if np.isfinite(value) else None, note)

@@ -107,6 +107,27 @@ def test_clips_show_their_middle_frame_from_the_nearest_file(tmp_path: Path) -> 
     assert "the coded files of out.files are not there" in crop.missing[codecs[1].name]
 
 
+@pytest.mark.parametrize("levels", ["tv", "pc"])
+def test_clips_of_bt709_show_the_colours_that_were_measured(levels: str, tmp_path: Path) -> None:
+    path = tmp_path / "colours.mp4"
+    tags = f"scale=out_color_matrix=bt709:out_range={levels},format=yuv420p"
+    source = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=5", "-frames:v", "1", "-vf", tags]
+    code = ["-c:v", "libx264", "-qp", "0", "-colorspace", "bt709", "-color_range", levels]
+    ffmpeg.run([*source, *code, str(path)], task="make")
+    out = tmp_path / "out.json"
+    codecs = [
+        FFmpegVideo("x264", preset="ultrafast", qualities=(10,)),
+        FFmpegVideo("vvenc", preset="faster", qualities=(10,)),  # 10 bits, rounded to 8
+        CoordXCodec(steps=10, qualities=(0.001,), device="cpu"),
+    ]
+    report = evaluate([path], codecs, out=out, video=True, keep_files=True)
+    crop = compare_crops(report, "colours.mp4", path, files_folder(out))
+    assert crop.missing == {}
+    # Of a clip of one frame the figure of the frame is that of the clip.
+    measured = [entry["items"][0]["psnr"] for entry in report["codecs"]]
+    assert [view.psnr for view in crop.views[1:]] == pytest.approx(measured)
+
+
 def test_sources_are_known_by_their_content(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     report = evaluate([photo], [Jpeg(qualities=(30, 60))], out=out)
