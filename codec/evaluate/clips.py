@@ -94,7 +94,9 @@ class Clip:
             pixels = "rgb24" if self.depth == 8 else "rgb48le"
             arguments = ["-i", str(self.path.absolute()), "-vf", self.tags, "-f", "rawvideo"]
             task = f"cannot convert {self.path.name} to R'G'B'"
-            ffmpeg.run([*arguments, "-pix_fmt", pixels, str(path.absolute())], task=task)
+            arguments += ["-pix_fmt", pixels, str(path.absolute())]
+            # Not counted: a codec that asks for R'G'B' does not do its work in this process.
+            ffmpeg.run(arguments, task=task, counted=False)
         try:
             shape = (self.height, self.width, 3)
             kind = np.dtype("u1" if self.depth == 8 else "<u2")

@@ -7,6 +7,7 @@ no pipe makes ffmpeg wait for us.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import subprocess
@@ -51,6 +52,7 @@ def run(
     folder: Path | None = None,
     quiet: bool = True,
     limit: float | None = None,
+    counted: bool = True,
 ) -> Finished:
     """Run ffmpeg to its end.
 
@@ -61,6 +63,7 @@ def run(
         folder: its working folder; relative names in `arguments` lie there.
         quiet: log errors only.
         limit: seconds after which it is ended: some damaged files keep a decoder busy for ever.
+        counted: whether its memory is part of what `child_peak` tells.
 
     Raises:
         MediaError: it failed, or took longer than `limit`; the message ends with its own complaint.
@@ -86,7 +89,7 @@ def run(
             )
         except OSError as error:
             raise MediaError(f"{task}: ffmpeg does not start: {error}") from error
-        with _Watch(process.pid):
+        with _Watch(process.pid) if counted else contextlib.nullcontext():
             try:
                 code = process.wait(limit)
             except subprocess.TimeoutExpired as error:
@@ -107,7 +110,7 @@ def run(
 
 
 def child_peak() -> int | None:
-    """Largest resident size in bytes of the processes run since the last call, and forget it.
+    """Largest resident size in bytes of the processes counted since the last call, and forget it.
 
     None when none was run, or where there is no /proc. getrusage would not do: Linux counts
     the memory of the parent at the fork into the child's maximum.

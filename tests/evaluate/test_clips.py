@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codec.evaluate import ffmpeg
 from codec.evaluate.clips import at_depth, from_frames, read_clip, reference_clip
 from codec.media import open_video
 from formats.errors import InputError, MediaError
@@ -17,8 +18,6 @@ from tests.conftest import SAMPLES, clip
 @pytest.fixture(scope="module")
 def bunny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first frames of the bundled clip, as they are coded."""
-    from codec.evaluate import ffmpeg
-
     path = tmp_path_factory.mktemp("clip") / "bunny.mp4"
     copy = ["-i", str(SAMPLES / "bunny.mp4"), "-an", "-c:v", "copy", "-frames:v", "6", str(path)]
     ffmpeg.run(copy, task="cut")
@@ -34,6 +33,13 @@ def test_rgb_frames_are_those_that_the_codec_reads(bunny: Path, tmp_path: Path) 
     for ours, theirs in zip(reference.rgb_frames(tmp_path), expected, strict=True):
         assert np.array_equal(ours, theirs)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["reference.y4m"]
+
+
+def test_the_conversion_is_no_part_of_a_codec_s_memory(bunny: Path, tmp_path: Path) -> None:
+    reference = reference_clip(bunny, tmp_path)
+    ffmpeg.child_peak()
+    assert len(list(reference.rgb_frames(tmp_path))) == reference.frames
+    assert ffmpeg.child_peak() is None
 
 
 def test_planes_have_the_sizes_of_420(bunny: Path, tmp_path: Path) -> None:
