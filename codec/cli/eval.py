@@ -177,7 +177,11 @@ def run(args: argparse.Namespace) -> int:
             progress=show,
             command=_command(args),
         )
-    print(to_json(report) if args.json else _tables(report, out, anchor, len(inputs.files)), end="")
+    if args.json:
+        print(to_json(report), end="")
+    else:
+        files = None if args.no_files else files_folder(out)
+        print(_tables(report, out, anchor, len(inputs.files), files), end="")
     return 1 if report["errors"] else 0
 
 
@@ -226,7 +230,9 @@ def _command(args: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _tables(report: dict[str, Any], out: Path, anchor: str | None, count: int) -> str:
+def _tables(
+    report: dict[str, Any], out: Path, anchor: str | None, count: int, files: Path | None
+) -> str:
     """The means of each codec at each point, then BD-rates."""
     shown = [key for key in COLUMNS if any(key in entry["results"] for entry in report["codecs"])]
     headings = [COLUMNS[key][0] for key in shown]
@@ -250,7 +256,7 @@ def _tables(report: dict[str, Any], out: Path, anchor: str | None, count: int) -
             )
     averaged, kind = len(report["averaged_items"]), f"{report['kind']}s"
     text = f"{columns(rows)}\nmeans over {averaged} of {count} {kind}, see {out}"
-    text += f" (items: {items_path(out)}, coded files: {files_folder(out)})\n"
+    text += f" (items: {items_path(out)}{'' if files is None else f', coded files: {files}'})\n"
     curves = [curve for curve in load_curves(out) if curve.bpp]
     base = next((curve for curve in curves if curve.name == anchor), None)
     if base is not None and len(curves) > 1:

@@ -82,7 +82,8 @@ def evaluate(
         resume: False measures everything again.
         metrics: of METRICS; PSNR is always measured.
         workers: processes that measure; 0 measures in this one.
-        keep_files: keep every coded file in `files_folder(out)`.
+        keep_files: keep every coded file in `files_folder(out)`; what was measured without, or
+            whose file is gone, is measured again.
         progress: called after each point.
         reader: from a path to its samples and bit depth; `codec.media.read_image` when None.
         command: what was typed to get here, for the record.
@@ -118,7 +119,7 @@ def evaluate(
             keys[_place(job)] = key
             if unreadable is not None:
                 ledger.add(job, Failure(job.label, unreadable))
-            elif (known := journal.get(key)) is not None:
+            elif (known := journal.get(key)) is not None and _still_kept(known, keep):
                 ledger.add(job, dataclasses.replace(known, item=job.label), remembered=True)
         jobs = [job for job, _ in plan if not ledger.knows(job)]
         for job, outcome in run_jobs(jobs, workers, reader):
@@ -225,6 +226,11 @@ def _sha256(path: Path) -> str:
 def _labels(files: Sequence[Path]) -> list[str]:
     names = [path.name for path in files]
     return [path.name if names.count(path.name) == 1 else path.as_posix() for path in files]
+
+
+def _still_kept(known: Measurement, keep: Path | None) -> bool:
+    """Whether its coded file is there, where files are wanted; else it is encoded again."""
+    return keep is None or (known.file is not None and (keep / known.file).is_file())
 
 
 def _check_libraries(metrics: Sequence[str]) -> None:

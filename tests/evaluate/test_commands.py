@@ -65,6 +65,18 @@ def test_eval_prints_a_table_and_bd_rates(folder: Path, tmp_path: Path, capsys: 
     assert f"{point['psnr-rgb'][0]:.3f}" in lines[2]
 
 
+def test_eval_names_the_folder_of_coded_files_only_where_it_keeps_them(
+    folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["eval", str(folder), "--codec", "jpeg:50", "-o", str(out)]
+    assert main([*arguments, "--no-files"]) == 0
+    assert "coded files" not in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert f"coded files: {tmp_path / 'out.files'}" in capsys.readouterr().out
+    assert len(list((tmp_path / "out.files").iterdir())) == 2
+
+
 def test_eval_json_is_the_file_and_nothing_else(
     folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from codec.evaluate.anchors import Jpeg
 from codec.evaluate.metrics import mse, psnr
-from codec.evaluate.runner import Progress, evaluate, journal_path
+from codec.evaluate.runner import Progress, evaluate, files_folder, journal_path
 from formats.errors import InputError, MissingLibraryError, OutputError
 from tests.conftest import picture
 from tests.evaluate.conftest import StepCodec
@@ -90,6 +90,22 @@ def test_what_was_measured_is_not_measured_again(photos: list[Path], out: Path) 
     assert again.encodes == []
     assert {event.status for event in events} == {"remembered"}
     assert [(e.done, e.total) for e in events] == [(n, 6) for n in range(1, 7)]
+
+
+def test_a_missing_coded_file_is_made_when_files_are_wanted(photos: list[Path], out: Path) -> None:
+    evaluate(photos, [StepCodec()], out=out)
+    wanting = StepCodec()
+    report = evaluate(photos, [wanting], out=out, keep_files=True)
+    assert len(wanting.encodes) == 6
+    names = [row["file"] for row in report["codecs"][0]["items"]]
+    assert sorted(path.name for path in files_folder(out).iterdir()) == sorted(names)
+    (files_folder(out) / names[0]).unlink()
+    again = StepCodec()
+    evaluate(photos, [again], out=out, keep_files=True)
+    assert len(again.encodes) == 1
+    assert (files_folder(out) / names[0]).is_file()
+    assert evaluate(photos, [again], out=out, keep_files=False)["errors"] == []
+    assert len(again.encodes) == 1
 
 
 def test_each_measurement_is_on_disk_before_the_next_begins(photos: list[Path], out: Path) -> None:
