@@ -10,7 +10,7 @@ from pathlib import Path
 
 from codec.evaluate.curves import Curve, find_curve
 from codec.evaluate.published import Published, published_report, read_published
-from codec.evaluate.results import write_report
+from codec.evaluate.results import check_report_target, write_report
 from formats.errors import InputError
 
 __all__ = ["add_parser", "run"]
@@ -59,6 +59,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CoordXError: a file cannot be read, a name is unknown, the output cannot be written.
     """
+    if not args.list:
+        if args.output is None:
+            raise InputError("expected -o OUT.json (or --list)")
+        check_report_target(Path(args.output))
     curves: list[Published] = []
     for name in args.files:
         found, skipped = read_published(name)
@@ -78,12 +82,15 @@ def run(args: argparse.Namespace) -> int:
         for curve in curves:
             print(f"{curve.name}\t{len(curve.results['bpp'])} points\t{curve.source}")
         return 0
-    if args.output is None:
-        raise InputError("expected -o OUT.json (or --list)")
-    command = shlex.join(["coordx", "import", *args.files, "-o", args.output])
-    write_report(Path(args.output), published_report(curves, command))
+    write_report(Path(args.output), published_report(curves, _command(args)))
     print(f"{len(curves)} published curves in {args.output}")
     return 0
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What would have to be typed to get the same file."""
+    picked = [word for name in args.curve or () for word in ("--curve", name)]
+    return shlex.join(["coordx", "import", *args.files, *picked, "-o", args.output])
 
 
 def _distinct(curves: list[Published]) -> list[Published]:

@@ -20,7 +20,8 @@ from codec.evaluate.ffmpeg import start_seconds
 from codec.evaluate.interface import Codec
 from codec.evaluate.machine import describe_machine
 from codec.evaluate.registry import spec_of
-from formats.atomic import atomic_path
+from formats.atomic import atomic_path, check_target
+from formats.errors import OutputError
 
 __all__ = [
     "AVERAGING",
@@ -28,6 +29,7 @@ __all__ = [
     "Failure",
     "Measurement",
     "build_report",
+    "check_report_target",
     "to_json",
     "write_items",
     "write_report",
@@ -181,6 +183,17 @@ def _ffmpeg_facts(versions: Sequence[str]) -> dict[str, Any]:
     if not any(version.startswith("ffmpeg ") for version in versions):
         return {}
     return {"ffmpeg start, s": round(start_seconds(), 4)}
+
+
+def check_report_target(path: Path) -> None:
+    """Check that a result file can go to `path`, before the work is done.
+
+    Raises:
+        OutputError: it is not a .json file, or cannot be written.
+    """
+    if path.suffix.lower() != ".json":  # a slip of the hand must not replace a picture
+        raise OutputError(f"cannot write {path}: expected a file name that ends in .json")
+    check_target(path)
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:

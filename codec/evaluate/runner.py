@@ -20,12 +20,12 @@ from codec.evaluate.results import (
     Failure,
     Measurement,
     build_report,
+    check_report_target,
     write_items,
     write_report,
 )
 from codec.evaluate.workers import run_jobs
-from formats.atomic import check_target
-from formats.errors import InputError, MediaError, OutputError
+from formats.errors import InputError, MediaError
 
 __all__ = ["METRICS", "Progress", "evaluate", "files_folder", "items_path", "journal_path"]
 
@@ -263,6 +263,4 @@ def _check_request(
     unknown = set(metrics) - set(METRICS[video])
     if unknown:
         raise InputError(f"metrics: expected some of {METRICS[video]}, got {sorted(unknown)}")
-    if out.suffix.lower() != ".json":  # a slip of the hand must not replace a picture
-        raise OutputError(f"cannot write {out}: expected a file name that ends in .json")
-    check_target(out)
+    check_report_target(out)

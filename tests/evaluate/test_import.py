@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,9 @@ def test_the_command_writes_lists_and_picks(tmp_path: Path, capsys: Capture) -> 
     assert "1 published curves" in shown.out
     assert "1 tables without lists of rates" in shown.err
     assert [c.name for c in load_curves(out)] == ["bmshj2018"]
+    files = [str(first), str(second)]
+    command = ["coordx", "import", *files, "--curve", "bmsh", "-o", str(out)]
+    assert shlex.split(json.loads(out.read_text())["command"]) == command
     assert main(["import", str(second), "--list"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "uvg/rd/A\t3 points\ttable 2"
     assert main(["import", str(first), str(first), "-o", str(out)]) == 0
@@ -103,6 +107,11 @@ def test_the_command_writes_lists_and_picks(tmp_path: Path, capsys: Capture) -> 
     capsys.readouterr()
     assert main(["import", str(first)]) == 1
     assert "expected -o OUT.json" in capsys.readouterr().err
+    picture = tmp_path / "photo.png"
+    picture.write_bytes(b"a picture")
+    assert main(["import", str(first), "-o", str(picture)]) == 1
+    assert "ends in .json" in capsys.readouterr().err
+    assert picture.read_bytes() == b"a picture"
     assert main(["import", str(first), "--curve", "vtm", "-o", str(out)]) == 1
     assert "there are 'bmshj2018'" in capsys.readouterr().err
 
