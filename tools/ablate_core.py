@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import kodak
 import torch
 
 from codec.core_reconstruct import CoreReconstructor
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
-from codec.media import read_image
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
 from codec.quantise_core import prior_weights, set_weights
@@ -109,11 +109,8 @@ def run(args: argparse.Namespace) -> None:
             if (name, item, args.steps) in done:
                 continue
             where, lam = item.split(":")
-            number, size = where.split("@")
-            width, height = map(int, size.split("x"))
-            whole = read_image(args.folder / f"kodim{int(number):02d}.png").samples
-            top, left = (whole.shape[0] - height) // 2, (whole.shape[1] - width) // 2
-            samples = whole[top : top + height, left : left + width].copy()
+            samples = kodak.samples_of(args.folder, where)
+            height, width = samples.shape[:2]
             config = replace(core_network(height, width, float(lam)), **shape)
             fit = replace(CoreFitConfig.of(float(lam), args.steps), **changes)
             row = {"variant": name, "item": item, "steps": args.steps}

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import kodak
 import torch
 
 import codec
@@ -110,15 +111,12 @@ def measure(path: Path, bpp: float, effort: int, out: Path) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> None:
     """Measure every (image, rate) that is not there yet."""
     args.out.mkdir(parents=True, exist_ok=True)
-    part, parts = (int(x) for x in args.share.split("/"))
-    if parts > 1:
-        torch.set_num_threads(1)
     jobs = [(i, b) for b in args.bpp for i in args.images]
-    for number, (image, bpp) in enumerate(jobs):
+    for image, bpp in kodak.own_jobs(jobs, args.share):
         result = args.out / f"kodim{image:02d}_{bpp:g}_e{args.effort}.json"
-        if number % parts != part or result.exists():
+        if result.exists():
             continue
-        row = measure(args.folder / f"kodim{image:02d}.png", bpp, args.effort, args.out)
+        row = measure(kodak.image_path(args.folder, image), bpp, args.effort, args.out)
         result.write_text(json.dumps(row, indent=1))
         ours, jpeg = row["coordx"], row["jpeg"]
         print(
@@ -199,7 +197,9 @@ def main() -> None:
         "--bpp", type=lambda t: [float(x) for x in t.split(",")], default=[0.3, 0.6, 0.15]
     )
     runner.add_argument("-e", "--effort", type=int, default=5)
-    runner.add_argument("--share", default="0/1", help="this process's part, e.g. 0/2")
+    runner.add_argument(
+        "--share", type=kodak.share, default="0/1", metavar="I/N", help="this process's share"
+    )
     runner.set_defaults(action=run)
     reporter = commands.add_parser("report", help="print the table")
     reporter.add_argument("--plot", type=Path, help="also draw the mean curves")

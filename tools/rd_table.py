@@ -1,13 +1,13 @@
 """Rate-distortion of core fusion beside JPEG, WebP and AVIF, all measured in one run.
 
-    python tools/rd_table.py run ../shared/data/kodak -o runs/rd --share 0/2 &
-    python tools/rd_table.py run ../shared/data/kodak -o runs/rd --share 1/2
+    python tools/rd_table.py run KODAK -o runs/rd --share 0/2 &
+    python tools/rd_table.py run KODAK -o runs/rd --share 1/2
     python tools/rd_table.py report -o runs/rd --plot docs/rd.png
 
-Items are NUMBER (the whole image) or NUMBER@WxH (a centre crop). Every result is a JSON file, the
-.crdx beside it; what is there is not measured again, and a killed encode goes on from its state.
-Rate is the size of the file, PSNR that of the decoded 8-bit R'G'B' samples; the BD-rate (PCHIP on
-log rate) is taken image by image and averaged.
+KODAK holds kodim01.png ... kodim24.png; items are NUMBER (the whole image) or NUMBER@WxH (a centre
+crop). Every result is a JSON file, the .crdx beside it; what is there is not measured again, and a
+killed encode goes on from its state. Rate is the size of the file, PSNR that of the decoded 8-bit
+R'G'B' samples; the BD-rate (PCHIP on log rate) is taken image by image and averaged.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kodak
 import torch
 
 import codec
 from codec.evaluate import Avif, Curve, Jpeg, QualityCodec, WebP, bd_rate, plot_curves, psnr
-from codec.media import read_image
 from codec.signal import Samples
 from formats.atomic import write_bytes
 
@@ -33,17 +33,6 @@ ANCHORS: dict[str, QualityCodec] = {
 }
 DEFAULT_ITEMS = "5,15,1@384x256,8@384x256,20@384x256,23@384x256"
 DEFAULT_LAMBDAS = "0.01,0.004,0.001,0.0004"
-
-
-def samples_of(folder: Path, item: str) -> Samples:
-    """Samples (H, W, 3) of an item."""
-    number, _, size = item.partition("@")
-    samples = read_image(folder / f"kodim{int(number):02d}.png").samples
-    if not size:
-        return samples
-    width, height = map(int, size.split("x"))
-    top, left = (samples.shape[0] - height) // 2, (samples.shape[1] - width) // 2
-    return samples[top : top + height, left : left + width].copy()
 
 
 def measure(samples: Samples, name: str, lam: float, args: argparse.Namespace) -> dict[str, Any]:
@@ -91,19 +80,16 @@ def anchor_points(samples: Samples) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> None:
     """Measure what is missing, the short encodes first."""
     args.out.mkdir(parents=True, exist_ok=True)
-    part, parts = (int(x) for x in args.share.split("/"))
-    if parts > 1:
-        torch.set_num_threads(1)
     items = sorted(args.items.split(","), key=lambda item: "@" not in item)
     jobs: list[tuple[str, float | None]] = [(item, lam) for item in items for lam in args.lambdas]
     jobs += [(item, None) for item in items]
-    for number, (item, lam) in enumerate(jobs):
+    for item, lam in kodak.own_jobs(jobs, args.share):
         stem = f"kodim{item.replace('@', '_')}"
         name = f"{stem}_{lam:g}" if lam is not None else f"{stem}_anchors"
         result = args.out / f"{name}.json"
-        if number % parts != part or result.exists():
+        if result.exists():
             continue
-        samples = samples_of(args.folder, item)
+        samples = kodak.samples_of(args.folder, item)
         row = anchor_points(samples) if lam is None else measure(samples, name, lam, args)
         write_bytes(result, json.dumps({"item": item, **row}, indent=1).encode())
         if lam is not None:
@@ -159,8 +145,24 @@ def report(args: argparse.Namespace) -> None:
 
 
 def _plot(items: list[str], ours: Any, anchors: Any, path: Path) -> None:
-    """Mean curves: at each point of a codec, the mean rate and PSNR over the images."""
-    columns = {"coordx": [ours[i] for i in items]}
+    """Mean curves: at each point of a codec, the mean rate and PSNR over the images.
+
+    All means are of the same images: those without anchors are left out, and so is what was not
+    encoded at the same lambdas as the others.
+    """
+    for item in items:
+        if item not in anchors:
+            print(f"{item}: not in the plot, it has no anchors yet", file=sys.stderr)
+    items = [item for item in items if item in anchors and ours[item]]
+    if not items:
+        print(f"no plot in {path}: no image has anchors and encodes", file=sys.stderr)
+        return
+    shared = set.intersection(*({row["lambda"] for row in ours[i]} for i in items))
+    if not shared:
+        print(f"no plot in {path}: no lambda that every image was encoded at", file=sys.stderr)
+        return
+    by_lambda = {i: sorted(ours[i], key=lambda row: row["lambda"]) for i in items}
+    columns = {"coordx": [[r for r in by_lambda[i] if r["lambda"] in shared] for i in items]}
     columns |= {name: [anchors[i][name]["points"] for i in items] for name in ANCHORS}
     curves = []
     for name, column in columns.items():
@@ -173,7 +175,7 @@ def _plot(items: list[str], ours: Any, anchors: Any, path: Path) -> None:
     plot_curves(curves, path, anchor="jpeg", title=f"Kodak {', '.join(items)}, means")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -183,22 +185,22 @@ def main() -> None:
     runner.add_argument("folder", type=Path, help="folder with kodim01.png ... kodim24.png")
     runner.add_argument("--steps", type=int, default=2000)
     runner.add_argument("--device", default="cpu")
-    runner.add_argument("--share", default="0/1", metavar="I/N", help="this process's share")
+    runner.add_argument(
+        "--share", type=kodak.share, default="0/1", metavar="I/N", help="this process's share"
+    )
+    runner.add_argument("--items", default=DEFAULT_ITEMS)
     runner.set_defaults(run=run)
     reporter = commands.add_parser("report", help="print the tables")
     reporter.add_argument("--plot", type=Path, metavar="PNG")
     reporter.set_defaults(run=report)
     for command in (runner, reporter):
-        command.add_argument("--items", default=DEFAULT_ITEMS)
         command.add_argument(
             "--lambdas",
             type=lambda text: [float(x) for x in text.split(",")],
             default=DEFAULT_LAMBDAS,
         )
         command.add_argument("-o", "--out", type=Path, default=Path("runs/rd"))
-    args = parser.parse_args()
-    if isinstance(args.lambdas, str):
-        args.lambdas = [float(x) for x in args.lambdas.split(",")]
+    args = parser.parse_args(arguments)
     args.run(args)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -16,13 +15,7 @@ from PIL import Image
 
 from codec.media import VideoInfo, write_y4m
 from formats.colour import BT601
-from tests.conftest import REPOSITORY, clip, picture
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tools() -> None:
-    """Make the scripts importable, as they are for each other."""
-    sys.path.insert(0, str(REPOSITORY / "tools"))
+from tests.conftest import clip, picture
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,83 @@
+"""The tables and the plot of a run that is not complete; crops and shares of the Kodak tools."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec.evaluate import Curve
+from tests.conftest import picture
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def table() -> ModuleType:
+    return importlib.import_module("rd_table")
+
+
+@pytest.fixture(scope="module")
+def kodak() -> ModuleType:
+    return importlib.import_module("kodak")
+
+
+def encode(folder: Path, item: str, lam: float, bpp: float, psnr: float) -> None:
+    row = {"item": item, "lambda": lam, "bpp": bpp, "psnr": psnr, "seconds": 1.0}
+    (folder / f"kodim{item}_{lam:g}.json").write_text(json.dumps(row))
+
+
+def anchors(folder: Path, item: str, names: Any) -> None:
+    points = [{"bpp": bpp, "psnr": psnr} for bpp, psnr in ((0.1, 25.0), (0.3, 30.0), (0.9, 35.0))]
+    row = {"item": item} | {name: {"version": "", "points": points} for name in names}
+    (folder / f"kodim{item}_anchors.json").write_text(json.dumps(row))
+
+
+def test_the_plot_is_of_what_all_images_have(
+    tmp_path: Path, table: ModuleType, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Curve] = []
+    monkeypatch.setattr(table, "plot_curves", lambda curves, *_, **__: drawn.extend(curves))
+    for lam, bpp, psnr in ((0.01, 0.2, 27), (0.004, 0.4, 30), (0.001, 0.8, 34)):
+        encode(tmp_path, "5", lam, bpp, psnr)
+    for lam, bpp, psnr in ((0.01, 0.4, 29), (0.001, 1.0, 36)):  # one encode is to come
+        encode(tmp_path, "15", lam, bpp, psnr)
+    encode(tmp_path, "20", 0.01, 0.1, 20)
+    anchors(tmp_path, "5", table.ANCHORS)
+    anchors(tmp_path, "15", table.ANCHORS)
+    report = ["report", "-o", str(tmp_path), "--plot", str(tmp_path / "rd.png")]
+    table.main(report)
+    shown = capsys.readouterr()
+    assert "20: not in the plot, it has no anchors yet" in shown.err
+    assert [curve.name for curve in drawn] == ["coordx", *table.ANCHORS]
+    assert drawn[0].bpp == pytest.approx((0.3, 0.9))
+    assert drawn[0].psnr == pytest.approx((28, 35))
+    drawn.clear()
+    for path in tmp_path.glob("*_anchors.json"):
+        path.unlink()
+    table.main(report)
+    assert "no plot" in capsys.readouterr().err
+    assert drawn == []
+
+
+def test_items_are_whole_images_and_centre_crops(tmp_path: Path, kodak: ModuleType) -> None:
+    whole = picture(24, 32)
+    Image.fromarray(whole).save(tmp_path / "kodim05.png")
+    assert np.array_equal(kodak.samples_of(tmp_path, "5"), whole)
+    assert np.array_equal(kodak.samples_of(tmp_path, "5@16x8"), whole[8:16, 8:24])
+
+
+def test_shares_are_every_job_once(kodak: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kodak.torch, "set_num_threads", lambda count: None)
+    parts = [kodak.own_jobs(range(7), kodak.share(f"{n}/3")) for n in range(3)]
+    assert parts == [[0, 3, 6], [1, 4], [2, 5]]
+    for text in ("3/3", "1", "a/b", "0/0", "-1/2"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected I/N"):
+            kodak.share(text)
