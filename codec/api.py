@@ -14,6 +14,7 @@ import numpy as np
 from codec import media as files
 from codec.decoder import Image, Video, open_container
 from codec.encoder import encode_media
+from codec.media.values import broadcast_rate
 from codec.options import DEFAULT_EFFORT, DEFAULT_GOP, EncodeOptions
 from codec.reconstruct import Crop
 from codec.records import Encoded, EncodeProgress, Media
@@ -24,6 +25,9 @@ from formats.errors import InputError, MediaError
 from formats.network import NetworkConfig
 
 __all__ = ["decode", "encode", "open"]
+
+# Rates of two decimals, 29.97 and 23.98, are off by half a hundredth at most.
+ROUNDED_RATE = 0.5e-2
 
 
 def encode(
@@ -249,8 +253,8 @@ def _rate(value: Fraction | float) -> Fraction:
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"rate: expected frames per second, got {value!r}") from error
     if isinstance(value, float) and exact.denominator > 1001:
-        ntsc = Fraction(round(value * 1.001) * 1000, 1001)
-        near = abs(float(ntsc) - value) < 1e-2 * 0.5
+        ntsc = broadcast_rate(value)
+        near = ntsc > 0 and abs(float(ntsc) - value) < ROUNDED_RATE
         exact = ntsc if near else exact.limit_denominator(1001)
     if exact <= 0:
         raise InputError(f"rate: expected frames per second above 0, got {value}")

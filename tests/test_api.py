@@ -179,6 +179,7 @@ def test_what_the_format_cannot_hold_is_refused_before_the_fit() -> None:
         (23.976, Fraction(24000, 1001)),
         (59.94, Fraction(60000, 1001)),
         (12.5, Fraction(25, 2)),
+        (0.004, Fraction(1, 250)),
         (24, Fraction(24)),
         ("30000/1001", Fraction(30000, 1001)),
     ],

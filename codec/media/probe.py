@@ -16,7 +16,7 @@ from pathlib import Path
 
 from codec.media.ffmpeg import run
 from codec.media.pixel_format import PixelFormat
-from codec.media.values import VideoInfo, check_size, untagged_colour
+from codec.media.values import VideoInfo, broadcast_rate, check_size, untagged_colour
 from codec.media.y4m import read_header
 from formats.colour import SRGB, Colour
 from formats.errors import MediaError
@@ -120,7 +120,7 @@ def _exact_rate(rate: Fraction, count: int | None, seconds: Fraction) -> Fractio
     """
     if count and seconds and abs(seconds * rate - count) > max(_REORDERED, count / 10):
         return (count / seconds).limit_denominator(1001)
-    nearest = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    nearest = broadcast_rate(rate)
     if rate.denominator != 1 and abs(nearest - rate) < rate / 100_000:
         return nearest
     return rate

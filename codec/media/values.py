@@ -12,7 +12,15 @@ import numpy.typing as npt
 from formats.colour import BT601, BT709, Colour
 from formats.errors import InputError, MediaError
 
-__all__ = ["MAX_PIXELS", "ImageMedia", "Samples", "VideoInfo", "check_frame", "check_size"]
+__all__ = [
+    "MAX_PIXELS",
+    "ImageMedia",
+    "Samples",
+    "VideoInfo",
+    "broadcast_rate",
+    "check_frame",
+    "check_size",
+]
 
 # uint8 or uint16; numpy's type system cannot say "one of the two" without repeating itself.
 Samples: TypeAlias = npt.NDArray[Any]
@@ -22,6 +30,11 @@ Samples: TypeAlias = npt.NDArray[Any]
 MAX_PIXELS = 1 << 28
 
 HD_HEIGHT = 720  # from here on untagged Y'CbCr is taken for BT.709, below for BT.601
+
+
+def broadcast_rate(rate: Fraction | float) -> Fraction:
+    """The multiple of 1000/1001 nearest to a rate, such as 30000/1001 for 29.97; may be 0."""
+    return Fraction(round(rate * 1001 / 1000) * 1000, 1001)
 
 
 def check_size(width: int, height: int, name: str) -> None:
