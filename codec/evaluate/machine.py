@@ -9,7 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_machine", "peak_memory", "reset_peak_memory"]
+__all__ = ["cores", "describe_machine", "peak_memory", "reset_peak_memory"]
+
+
+def cores() -> int:
+    """Cores that this process may use, which a container or taskset makes fewer than exist."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def describe_machine() -> dict[str, Any]:
@@ -20,7 +27,7 @@ def describe_machine() -> dict[str, Any]:
     machine: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": _cores(),
+        "cores": cores(),
         "python": platform.python_version(),
     }
     torch = sys.modules.get("torch")
@@ -52,13 +59,6 @@ def peak_memory() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB
-
-
-def _cores() -> int:
-    """Cores that this process may use, which a container or taskset makes fewer than exist."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from codec.evaluate.machine import cores
 from codec.evaluate.measure import Bench, Job, Reader, attempt
 from codec.evaluate.results import Failure, Measurement
 from formats.errors import MissingLibraryError
@@ -46,7 +47,7 @@ def run_jobs(
         return
     crew: list[_Worker] = []
     waiting = deque(jobs)
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, cores() // workers)
     try:
         while waiting or any(worker.job for worker in crew):
             while waiting and len(crew) < workers:

@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from codec.evaluate import workers
 from codec.evaluate.anchors import Jpeg, WebP
+from codec.evaluate.measure import Job
 from codec.evaluate.metrics import Samples
 from codec.evaluate.runner import evaluate, journal_path
 from formats.errors import MissingLibraryError
@@ -57,6 +59,24 @@ def rows(report: dict[str, Any]) -> list[dict[str, Any]]:
         for entry in report["codecs"]
         for row in entry["items"]
     ]
+
+
+def test_workers_share_the_cores_that_this_process_may_use(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def worker(reader: object, threads: int) -> None:
+        asked.append(threads)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "_Worker", worker)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    job = Job(photos[0], "a.png", "0" * 64, False, Deadly(), 1, ("psnr",))
+    with pytest.raises(KeyboardInterrupt):
+        list(workers.run_jobs([job], workers=2))
+    assert asked == [3]
 
 
 def test_workers_measure_what_one_process_measures(photos: list[Path], tmp_path: Path) -> None:
