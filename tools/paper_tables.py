@@ -55,7 +55,7 @@ BUDGETS = {
     },
 }
 WIDTHS = {"small": (256, 256), "full": (256, 1024)}
-EXPERIMENTS = ("images", "svd", "ranks", "depth", "videos", "speed")
+EXPERIMENTS = ("images", "ranks", "depth", "videos", "speed")
 SWEEP_PICTURES = 3  # of the rank and depth sweeps
 
 
@@ -84,7 +84,7 @@ def jobs(args: argparse.Namespace) -> Iterator[tuple[str, str, fits.Method, Path
         image_width = video_width = args.width
     pictures = [args.data / name for name in PICTURES[: args.images]]
     for number, path in enumerate(pictures):
-        if "images" in args.only or "svd" in args.only:
+        if "images" in args.only:
             for method in fits.image_methods(image_width):
                 yield "images", path.stem, method, path
         if number < SWEEP_PICTURES:
@@ -158,7 +158,9 @@ def speed(args: argparse.Namespace, device: torch.device) -> None:
     for method in fits.image_methods(width):
         if "low start" in method.name and "SIREN" not in method.name:
             continue  # the same work as with our start
-        samples = args.samples or (0 if args.budget == "full" else 16_384)
+        samples = 0 if args.budget == "full" else 16_384
+        if args.samples is not None:
+            samples = args.samples
         budget = fits.Budget(args.speed_steps, samples, 1e-4)
         row = fits.fit(method, signal, lengths, budget)
         rows.append(
@@ -196,6 +198,17 @@ def report(args: argparse.Namespace) -> None:
     print(f"{args.out}: {sum(len(rows) for rows, _ in runs)} fits")
 
 
+def experiments(text: str) -> tuple[str, ...]:
+    """The names of a list, each of EXPERIMENTS; for argparse."""
+    names = tuple(text.split(","))
+    unknown = sorted(set(names) - set(EXPERIMENTS))
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"expected some of {', '.join(EXPERIMENTS)}, got {', '.join(unknown)}"
+        )
+    return names
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -214,7 +227,11 @@ def main(arguments: list[str] | None = None) -> None:
     runner.add_argument("--width", type=int, help="instead of the paper's")
     runner.add_argument("--speed-steps", type=int, default=8, help="timed training steps [8]")
     runner.add_argument(
-        "--only", type=lambda s: tuple(s.split(",")), default=EXPERIMENTS, help="experiments"
+        "--only",
+        type=experiments,
+        default=EXPERIMENTS,
+        metavar="LIST",
+        help=f"some of {','.join(EXPERIMENTS)}; the SVD comes with images [all]",
     )
     runner.add_argument("-o", "--out", type=Path, default=Path("runs/paper"))
     runner.set_defaults(call=run)

@@ -56,7 +56,7 @@ def test_every_experiment_runs_resumes_and_is_reported(
     tables.main(command)
     rows = [json.loads(path.read_text()) for path in out.glob("*.*.json")]
     counts = {name: sum(r["experiment"] == name for r in rows) for name in tables.EXPERIMENTS}
-    assert counts == {"images": 14, "svd": 0, "ranks": 8, "depth": 6, "videos": 6, "speed": 0}
+    assert counts == {"images": 14, "ranks": 8, "depth": 6, "videos": 6, "speed": 0}
     assert all(np.isfinite(row["psnr"]) and row["steps"] == 3 for row in rows)
     stamps = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     capsys.readouterr()
@@ -74,6 +74,22 @@ def test_every_experiment_runs_resumes_and_is_reported(
     assert f"| {siren['weights']:,} | {siren['macs']:,.0f} | {np.mean(values):.2f} |" in line
     assert "Means over 2 of 2 items (kodim01, kodim05), 3 steps of 128 samples" in text
     assert "## Why figures differ" in text
+
+
+def test_no_samples_a_step_means_all_of_them(data: Path, tables: ModuleType) -> None:
+    out = data / "runs"
+    small = ["--size", "32", "--width", "12", "--speed-steps", "1", "--samples", "0"]
+    tables.main(["run", "--data", str(data), *small, "--only", "speed", "-o", str(out)])
+    rows = json.loads((out / "speed.json").read_text())["rows"]
+    assert {row["samples"] for row in rows} == {32 * 32}
+
+
+def test_experiments_that_do_not_exist_are_refused(
+    tables: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        tables.main(["run", "--only", "image,speed"])
+    assert "expected some of images, ranks, depth" in capsys.readouterr().err
 
 
 def test_an_item_that_lacks_a_method_is_in_no_mean(data: Path, tables: ModuleType) -> None:
