@@ -14,9 +14,12 @@ import numpy as np
 
 from codec.evaluate import pillow
 from codec.evaluate.metrics import Samples
+from codec.evaluate.settings import check_choice, check_points, check_sweep, integer_point
 from formats.errors import InputError
 
 __all__ = ["Avif", "Jpeg", "Jpeg2000", "WebP"]
+
+SUBSAMPLINGS = ("4:2:0", "4:2:2", "4:4:4")
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Jpeg:
         """Check the settings once."""
         if self.scan not in ("progressive", "baseline"):
             raise InputError(f"jpeg scan: expected progressive or baseline, got {self.scan!r}")
-        _check_subsampling(self.subsampling)
-        _check_qualities(self.qualities, self.quality_range)
+        check_choice("subsampling", self.subsampling, SUBSAMPLINGS)
+        check_points("quality", self.qualities, self.quality_range)
 
     @property
     def name(self) -> str:
@@ -67,7 +70,7 @@ class Jpeg:
         return pillow.load(data, "JPEG")
 
     def _settings(self, q: float) -> dict[str, Any]:
-        quality = _integer(q, self.quality_range)
+        quality = integer_point("quality", q, self.quality_range)
         return {
             "quality": quality,
             "subsampling": self.subsampling,
@@ -92,7 +95,7 @@ class WebP:
         """Check the settings once."""
         if not 0 <= self.method <= 6:
             raise InputError(f"webp method: expected 0..6, got {self.method}")
-        _check_qualities(self.qualities, self.quality_range)
+        check_points("quality", self.qualities, self.quality_range)
 
     @property
     def name(self) -> str:
@@ -120,7 +123,11 @@ class WebP:
     def _settings(self, q: float) -> dict[str, Any]:
         # exact: WebP otherwise changes the colours under transparent samples to save bytes,
         # and the metrics count every sample.
-        return {"quality": _integer(q, self.quality_range), "method": self.method, "exact": True}
+        return {
+            "quality": integer_point("quality", q, self.quality_range),
+            "method": self.method,
+            "exact": True,
+        }
 
 
 @dataclass(frozen=True)
@@ -144,8 +151,8 @@ class Avif:
         """Check the settings once."""
         if not 0 <= self.speed <= 10:
             raise InputError(f"avif speed: expected 0..10, got {self.speed}")
-        _check_subsampling(self.subsampling)
-        _check_qualities(self.qualities, self.quality_range)
+        check_choice("subsampling", self.subsampling, SUBSAMPLINGS)
+        check_points("quality", self.qualities, self.quality_range)
 
     @property
     def name(self) -> str:
@@ -176,7 +183,7 @@ class Avif:
         # Automatic tiling depends on the number of threads: the bytes would depend on the
         # machine. One thread also makes the seconds comparable with the other codecs.
         return {
-            "quality": _integer(q, self.quality_range),
+            "quality": integer_point("quality", q, self.quality_range),
             "speed": self.speed,
             "subsampling": self.subsampling,
             "codec": "aom",
@@ -203,7 +210,7 @@ class Jpeg2000:
 
     def __post_init__(self) -> None:
         """Check the settings once."""
-        _check_points(self.qualities)
+        check_sweep("target", self.qualities)
         for q in self.qualities:
             self._settings(q, 3)
 
@@ -243,26 +250,3 @@ class Jpeg2000:
 
 def _digits(subsampling: str) -> str:
     return subsampling.replace(":", "")
-
-
-def _check_subsampling(subsampling: str) -> None:
-    expected = ("4:2:0", "4:2:2", "4:4:4")
-    if subsampling not in expected:
-        raise InputError(f"subsampling: expected one of {expected}, got {subsampling!r}")
-
-
-def _check_points(qualities: tuple[float, ...]) -> None:
-    if not qualities or len(set(qualities)) < len(qualities):
-        raise InputError(f"qualities: expected at least one, none twice, got {qualities}")
-
-
-def _check_qualities(qualities: tuple[float, ...], allowed: tuple[int, int]) -> None:
-    _check_points(qualities)
-    for q in qualities:
-        _integer(q, allowed)
-
-
-def _integer(q: float, allowed: tuple[int, int]) -> int:
-    if not float(q).is_integer() or not allowed[0] <= q <= allowed[1]:
-        raise InputError(f"quality: expected an integer {allowed[0]}..{allowed[1]}, got {q:g}")
-    return int(q)

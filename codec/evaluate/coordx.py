@@ -16,8 +16,8 @@ import numpy as np
 from codec import __version__
 from codec.evaluate.clips import Clip
 from codec.evaluate.metrics import Samples
+from codec.evaluate.settings import check_sweep
 from codec.options import DEFAULT_EFFORT, EncodeOptions
-from formats.errors import InputError
 
 __all__ = ["CoordXCodec"]
 
@@ -59,8 +59,7 @@ class CoordXCodec:
 
     def __post_init__(self) -> None:
         """Check the settings once."""
-        if not self.qualities or len(set(self.qualities)) < len(self.qualities):
-            raise InputError(f"lambdas: expected at least one, none twice, got {self.qualities}")
+        check_sweep("lambdas", self.qualities)
         for lam in self.qualities:
             options = EncodeOptions(**self._settings(lam))
             if self.split is not None:

@@ -17,6 +17,13 @@ import numpy as np
 
 from codec.evaluate import ffmpeg
 from codec.evaluate.metrics import Samples
+from codec.evaluate.settings import (
+    VVENC_PRESETS,
+    X26_PRESETS,
+    check_choice,
+    check_points,
+    integer_point,
+)
 from codec.media.planes import PlanarFormat
 from codec.media.y4m import read_frames, read_header
 from formats.errors import InputError, MediaError
@@ -27,9 +34,6 @@ DEPTH = 10
 DECODE_LIMIT = 300.0  # seconds; a 20-byte JPEG XL file was seen to keep ffmpeg 9 busy for ever
 BT601 = 6  # H.273 MatrixCoefficients
 TAGS = "setparams=range=pc:colorspace=smpte170m:color_primaries=bt709:color_trc=iec61966-2-1"
-HEVC_PRESETS: tuple[str, ...] = ("ultrafast", "superfast", "veryfast", "faster", "fast")
-HEVC_PRESETS += ("medium", "slow", "slower", "veryslow", "placebo")
-VVC_PRESETS = ("faster", "fast", "medium", "slow", "slower")
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class JpegXl:
         """Check the settings once."""
         if not 1 <= self.effort <= 9:
             raise InputError(f"jxl effort: expected 1..9, got {self.effort}")
-        _check_points("quality", self.qualities, self.quality_range)
+        check_points("quality", self.qualities, self.quality_range)
 
     @property
     def name(self) -> str:
@@ -92,7 +96,7 @@ class JpegXl:
         return _pam(ffmpeg.run(arguments, task=task, stdin=data, limit=DECODE_LIMIT).stdout, task)
 
     def _settings(self, q: float) -> tuple[str, ...]:
-        distance = _distance(_integer("quality", q, self.quality_range))
+        distance = _distance(integer_point("quality", q, self.quality_range))
         settings = ("-c:v", "libjxl", "-threads", "1", "-effort", str(self.effort))
         return (*settings, "-distance", f"{distance:.4g}")
 
@@ -115,9 +119,9 @@ class HevcIntra:
 
     def __post_init__(self) -> None:
         """Check the settings once."""
-        _check_choice("hevc-intra preset", self.preset, HEVC_PRESETS)
-        _check_choice("hevc-intra chroma", self.chroma, ("4:2:0", "4:4:4"))
-        _check_points("qp", self.qualities, self.quality_range)
+        check_choice("hevc-intra preset", self.preset, X26_PRESETS)
+        check_choice("hevc-intra chroma", self.chroma, ("4:2:0", "4:4:4"))
+        check_points("qp", self.qualities, self.quality_range)
 
     @property
     def name(self) -> str:
@@ -145,7 +149,7 @@ class HevcIntra:
         return _decode(data, "hevc", "HEVC")
 
     def _settings(self, q: float) -> tuple[str, ...]:
-        qp = _integer("qp", q, self.quality_range)
+        qp = integer_point("qp", q, self.quality_range)
         one_thread = "pools=none:frame-threads=1"  # the bytes do not depend on the machine
         parameters = f"qp={qp}:keyint=1:info=0:log-level=error:{one_thread}"
         settings = ("-c:v", "libx265", "-preset", self.preset, "-tune", "psnr")
@@ -170,8 +174,8 @@ class VvcIntra:
 
     def __post_init__(self) -> None:
         """Check the settings once."""
-        _check_choice("vvc-intra preset", self.preset, VVC_PRESETS)
-        _check_points("qp", self.qualities, self.quality_range)
+        check_choice("vvc-intra preset", self.preset, VVENC_PRESETS)
+        check_points("qp", self.qualities, self.quality_range)
 
     @property
     def name(self) -> str:
@@ -196,7 +200,7 @@ class VvcIntra:
         return _decode(data, "vvc", "VVC")
 
     def _settings(self, q: float) -> tuple[str, ...]:
-        qp = _integer("qp", q, self.quality_range)
+        qp = integer_point("qp", q, self.quality_range)
         settings = ("-c:v", "libvvenc", "-preset", self.preset, "-threads", "1")
         return (*settings, "-qp", str(qp), "-qpa", "0")
 
@@ -278,22 +282,3 @@ def _check_samples(name: str, samples: Samples, pixels: Mapping[int, str]) -> st
             f"got {samples.shape} {samples.dtype}"
         )
     return pixels[channels]
-
-
-def _check_choice(what: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{what}: expected one of {', '.join(allowed)}, got {value!r}")
-
-
-def _check_points(what: str, points: tuple[float, ...], allowed: tuple[int, int]) -> None:
-    if not points or len(set(points)) < len(points):
-        raise InputError(f"{what}: expected at least one, none twice, got {points}")
-    for q in points:
-        _integer(what, q, allowed)
-
-
-def _integer(what: str, q: float, allowed: tuple[int, int]) -> int:
-    low, high = sorted(allowed)
-    if not float(q).is_integer() or not low <= q <= high:
-        raise InputError(f"{what}: expected an integer {low}..{high}, got {q:g}")
-    return int(q)

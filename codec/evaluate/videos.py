@@ -17,12 +17,17 @@ from typing import ClassVar
 
 from codec.evaluate import ffmpeg
 from codec.evaluate.clips import Clip, at_depth, read_clip
+from codec.evaluate.settings import (
+    VVENC_PRESETS,
+    X26_PRESETS,
+    check_choice,
+    check_points,
+    integer_point,
+)
 from formats.errors import InputError
 
 __all__ = ["VIDEO_ENCODERS", "Encoder", "FFmpegVideo"]
 
-X26_PRESETS: tuple[str, ...] = ("ultrafast", "superfast", "veryfast", "faster", "fast")
-X26_PRESETS += ("medium", "slow", "slower", "veryslow", "placebo")
 DEFAULT_KEYINT = 32
 
 
@@ -84,7 +89,6 @@ def _vvenc(preset: str, qp: int, keyint: int) -> tuple[str, ...]:
 
 
 _SPEEDS = tuple(str(n) for n in range(14))
-_VVC = ("faster", "fast", "medium", "slow", "slower")
 _CRF = (22.0, 27.0, 32.0, 37.0)
 _AV1 = (25.0, 35.0, 45.0, 55.0)
 
@@ -97,7 +101,9 @@ VIDEO_ENCODERS: Mapping[str, Encoder] = {
         Encoder(
             "vp9", "libvpx-vp9", "ivf", "ivf", _SPEEDS[:6], "2", "crf", _AV1, 63, _vp9, passes=2
         ),
-        Encoder("vvenc", "libvvenc", "vvc", "vvc", _VVC, "medium", "qp", _CRF, 63, _vvenc, 10),
+        Encoder(
+            "vvenc", "libvvenc", "vvc", "vvc", VVENC_PRESETS, "medium", "qp", _CRF, 63, _vvenc, 10
+        ),
     )
 }
 
@@ -125,23 +131,16 @@ class FFmpegVideo:
 
     def __post_init__(self) -> None:
         """Fill in the encoder's defaults and check the settings once."""
-        if self.encoder not in VIDEO_ENCODERS:
-            known = ", ".join(VIDEO_ENCODERS)
-            raise InputError(f"video encoder: expected one of {known}, got {self.encoder!r}")
+        check_choice("video encoder", self.encoder, VIDEO_ENCODERS)
         about = self._about
         if not self.preset:
             object.__setattr__(self, "preset", about.preset)
         if not self.qualities:
             object.__setattr__(self, "qualities", about.points)
-        if self.preset not in about.presets:
-            known = ", ".join(about.presets)
-            raise InputError(f"{self.encoder} preset: expected one of {known}, got {self.preset!r}")
+        check_choice(f"{self.encoder} preset", self.preset, about.presets)
         if not 1 <= self.keyint <= 1000:
             raise InputError(f"{self.encoder} keyint: expected 1..1000, got {self.keyint}")
-        if len(set(self.qualities)) < len(self.qualities):
-            raise InputError(f"{about.point}: expected none twice, got {self.qualities}")
-        for q in self.qualities:
-            self._point(q)
+        check_points(about.point, self.qualities, (0, about.limit))
 
     @property
     def _about(self) -> Encoder:
@@ -197,11 +196,6 @@ class FFmpegVideo:
 
     def _arguments(self, q: float) -> tuple[str, ...]:
         about = self._about
-        settings = about.settings(self.preset, self._point(q), self.keyint)
+        point = integer_point(about.point, q, (0, about.limit))
+        settings = about.settings(self.preset, point, self.keyint)
         return ("-c:v", about.library, "-threads", "1", *settings)
-
-    def _point(self, q: float) -> int:
-        if not float(q).is_integer() or not 0 <= q <= self._about.limit:
-            limit = self._about.limit
-            raise InputError(f"{self.point}: expected an integer 0..{limit}, got {q:g}")
-        return int(q)
