@@ -17,11 +17,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from codec.media.ffmpeg import QUIET, complaint, executable
 from formats.errors import MediaError, MissingLibraryError
 
-__all__ = ["Finished", "child_peak", "require_encoder", "require_filter", "run", "start_seconds"]
+__all__ = ["Finished", "child_peak", "require", "run", "start_seconds"]
 
 _PEAK = re.compile(rb"VmHWM:\s*(\d+) kB")
 
@@ -35,12 +36,10 @@ class Finished:
 
     Attributes:
         stdout: what it wrote to standard output.
-        log: what it wrote to standard error.
         seconds: by the wall clock, from its start to its end.
     """
 
     stdout: bytes
-    log: str
     seconds: float
 
 
@@ -50,7 +49,6 @@ def run(
     task: str,
     stdin: bytes | None = None,
     folder: Path | None = None,
-    quiet: bool = True,
     limit: float | None = None,
     counted: bool = True,
 ) -> Finished:
@@ -61,7 +59,6 @@ def run(
         task: "cannot encode with libx264" or the like: how an error message begins.
         stdin: bytes for its standard input.
         folder: its working folder; relative names in `arguments` lie there.
-        quiet: log errors only.
         limit: seconds after which it is ended: some damaged files keep a decoder busy for ever.
         counted: whether its memory is part of what `child_peak` tells.
 
@@ -69,7 +66,6 @@ def run(
         MediaError: it failed, or took longer than `limit`; the message ends with its own complaint.
         MissingLibraryError: there is no ffmpeg.
     """
-    general = QUIET if quiet else ("-hide_banner", "-nostdin")
     with (
         tempfile.TemporaryFile() as source,
         tempfile.TemporaryFile() as sink,
@@ -81,7 +77,7 @@ def run(
         start = time.perf_counter()
         try:
             process = subprocess.Popen(
-                [executable(), *general, "-y", *arguments],
+                [executable(), *QUIET, "-y", *arguments],
                 stdin=subprocess.DEVNULL if stdin is None else source,
                 stdout=sink,
                 stderr=log,
@@ -101,12 +97,12 @@ def run(
                 process.wait()
                 raise
         seconds = time.perf_counter() - start
-        sink.seek(0)
-        log.seek(0)
-        text = log.read().decode("utf-8", "replace")
         if code != 0:
+            log.seek(0)
+            text = log.read().decode("utf-8", "replace")
             raise MediaError(f"{task}: {complaint(text)}")
-        return Finished(sink.read(), text, seconds)
+        sink.seek(0)
+        return Finished(sink.read(), seconds)
 
 
 def child_peak() -> int | None:
@@ -164,31 +160,18 @@ def version() -> str:
     return " ".join(line.split()[::2][:2]) if line.startswith("ffmpeg version") else "ffmpeg"
 
 
-def require_encoder(name: str) -> str:
-    """`ffmpeg VERSION, NAME`, for an encoder that this ffmpeg has.
+def require(kind: Literal["encoder", "filter"], name: str) -> str:
+    """`ffmpeg VERSION, NAME`, for an encoder or a filter that this ffmpeg has.
 
     Raises:
         MissingLibraryError: it was built without, or there is no ffmpeg.
     """
-    if name not in _listing("encoders"):
+    if name not in _listing(f"{kind}s"):
         raise MissingLibraryError(
-            f"this {version()} was built without the encoder {name}: "
+            f"this {version()} was built without the {kind} {name}: "
             "pip install --upgrade imageio-ffmpeg"
         )
     return f"{version()}, {name}"
-
-
-def require_filter(name: str) -> None:
-    """Check that this ffmpeg has a filter.
-
-    Raises:
-        MissingLibraryError: it was built without, or there is no ffmpeg.
-    """
-    if name not in _listing("filters"):
-        raise MissingLibraryError(
-            f"this {version()} was built without the filter {name}: "
-            "pip install --upgrade imageio-ffmpeg"
-        )
 
 
 @functools.cache

@@ -240,7 +240,7 @@ def _check_libraries(metrics: Sequence[str]) -> None:
     if "lpips" in metrics:
         load_lpips()
     if "vmaf" in metrics:
-        ffmpeg.require_filter("libvmaf")
+        ffmpeg.require("filter", "libvmaf")
 
 
 def _check_request(

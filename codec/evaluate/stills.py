@@ -64,7 +64,7 @@ class JpegXl:
 
     def version(self) -> str:
         """ffmpeg and the library inside it."""
-        return ffmpeg.require_encoder("libjxl")
+        return ffmpeg.require("encoder", "libjxl")
 
     def command(self, q: float) -> str:
         """The arguments of ffmpeg at quality `q`."""
@@ -131,7 +131,7 @@ class HevcIntra:
 
     def version(self) -> str:
         """ffmpeg and the library inside it."""
-        return ffmpeg.require_encoder("libx265")
+        return ffmpeg.require("encoder", "libx265")
 
     def command(self, q: float) -> str:
         """The arguments of ffmpeg at quantiser `q`."""
@@ -184,7 +184,7 @@ class VvcIntra:
 
     def version(self) -> str:
         """ffmpeg and the library inside it."""
-        return ffmpeg.require_encoder("libvvenc")
+        return ffmpeg.require("encoder", "libvvenc")
 
     def command(self, q: float) -> str:
         """The arguments of ffmpeg at quantiser `q`."""

@@ -163,7 +163,7 @@ class FFmpegVideo:
 
     def version(self) -> str:
         """ffmpeg and the library inside it."""
-        return ffmpeg.require_encoder(self._about.library)
+        return ffmpeg.require("encoder", self._about.library)
 
     def command(self, q: float) -> str:
         """The arguments of ffmpeg at point `q`."""

@@ -41,8 +41,8 @@ def test_what_does_not_end_is_ended() -> None:
 
 
 def test_what_this_ffmpeg_lacks_is_said() -> None:
-    assert ffmpeg.require_encoder("libx264").startswith("ffmpeg ")
+    assert ffmpeg.require("encoder", "libx264").startswith("ffmpeg ")
     with pytest.raises(MissingLibraryError, match="without the encoder libnothing"):
-        ffmpeg.require_encoder("libnothing")
+        ffmpeg.require("encoder", "libnothing")
     with pytest.raises(MissingLibraryError, match="without the filter nofilter"):
-        ffmpeg.require_filter("nofilter")
+        ffmpeg.require("filter", "nofilter")
