@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from codec.cli.common import add_device
 from codec.evaluate.coordx import CoordXCodec
-from codec.evaluate.curves import Curve, compare, find_curve, load_curves
+from codec.evaluate.curves import Curve, compare, curves_of, find_curve
 from codec.evaluate.inputs import Inputs, find_inputs
 from codec.evaluate.interface import Codec
 from codec.evaluate.registry import TEMPLATES, VIDEO_TEMPLATES, parse_codecs
@@ -257,7 +257,7 @@ def _tables(
     averaged, kind = len(report["averaged_items"]), f"{report['kind']}s"
     text = f"{columns(rows)}\nmeans over {averaged} of {count} {kind}, see {out}"
     text += f" (items: {items_path(out)}{'' if files is None else f', coded files: {files}'})\n"
-    curves = [curve for curve in load_curves(out) if curve.bpp]
+    curves = [curve for curve in curves_of(report, out) if curve.bpp]
     base = next((curve for curve in curves if curve.name == anchor), None)
     if base is not None and len(curves) > 1:
         text += "\n" + bd_table(base, compare(curves, base), "psnr")

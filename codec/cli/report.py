@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from codec.cli.common import rectangle
 from codec.cli.plot import distinct
 from codec.evaluate.crops import Comparison, compare_crops, find_source
-from codec.evaluate.curves import find_curve, load_curves
+from codec.evaluate.curves import curves_of, find_curve, read_json
 from codec.evaluate.report import page_data, write_page
 from codec.evaluate.runner import files_folder
 from formats.atomic import check_target
@@ -84,27 +83,19 @@ def run(args: argparse.Namespace) -> int:
     if target.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"-o: expected a file name that ends in .html, got {target}")
     check_target(target)
-    curves = distinct([(Path(name).stem, load_curves(name)) for name in args.results])
+    files = [(path, read_json(path)) for path in map(Path, args.results)]
+    curves = distinct([(path.stem, curves_of(data, path)) for path, data in files])
     curves = [curve for curve in curves if curve.bpp]
     if not curves:
         raise InputError("expected at least one curve with points, got none")
     anchor = curves[0] if args.anchor is None else find_curve(curves, args.anchor)
-    reports = [_read(Path(name)) for name in args.results]
     crops = [
-        crop
-        for name, report in zip(args.results, reports, strict=True)
-        if "sources" in report
-        for crop in _crops(Path(name), report, args)
+        crop for path, report in files if "sources" in report for crop in _crops(path, report, args)
     ]
-    shown = [report for report in reports if "codecs" in report]
+    shown = [report for _, report in files if "codecs" in report]
     size = write_page(target, page_data(curves, anchor, shown, crops, args.title))
     print(f"{target}: {len(curves)} curves, {len(crops)} crops, {size:,} bytes")
     return 0
-
-
-def _read(path: Path) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return report
 
 
 def _crops(path: Path, report: Mapping[str, Any], args: argparse.Namespace) -> list[Comparison]:

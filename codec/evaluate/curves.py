@@ -1,6 +1,6 @@
 """Rate-distortion curves: read from result files, compare by Bjøntegaard deltas.
 
-`load_curves` reads three shapes of JSON: our result files (all codecs in one), CompressAI's
+`load_curves` takes three shapes of JSON: our result files (all codecs in one), CompressAI's
 (one codec), and a mapping from names to {"bpp": [...], "psnr": [...]}, in which collections of
 published curves are kept.
 """
@@ -18,7 +18,17 @@ from typing import Any, Literal, NoReturn
 from codec.evaluate.bdrate import bd_psnr, bd_rate, shared_range
 from formats.errors import InputError
 
-__all__ = ["Comparison", "Curve", "Metric", "compare", "find_curve", "load_curves"]
+__all__ = [
+    "Comparison",
+    "Curve",
+    "Metric",
+    "compare",
+    "curves_of",
+    "find_curve",
+    "is_number",
+    "load_curves",
+    "read_json",
+]
 
 Metric = Literal["psnr", "ms-ssim", "psnr-yuv", "vmaf", "lpips"]
 
@@ -147,16 +157,42 @@ def load_curves(path: str | Path) -> list[Curve]:
     """All curves of a result file, see the head of this module.
 
     Raises:
-        InputError: no such file, not JSON, no curve in it, or a list that is not of numbers or
-            not of the length of "bpp".
+        InputError: what `read_json` and `curves_of` refuse.
     """
     source = Path(path)
+    return curves_of(read_json(source), source)
+
+
+def read_json(path: Path, *, strict: bool = True) -> Any:
+    """The content of a file of results or curves.
+
+    Args:
+        path: the file.
+        strict: refuse NaN and infinities, which JSON does not have but some files do.
+
+    Raises:
+        InputError: no such file, or not JSON.
+    """
+    constant = _refuse_constant if strict else None
     try:
-        data = json.loads(source.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=constant)
     except OSError as error:
-        raise InputError(f"cannot read {source}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise InputError(f"{source}: expected a JSON file of results: {error}") from error
+        raise InputError(f"{path}: expected a JSON file of results or curves: {error}") from error
+
+
+def curves_of(data: Any, source: Path) -> list[Curve]:
+    """All curves of a result file's content.
+
+    Args:
+        data: what the JSON says.
+        source: the file, for error messages and the name of a nameless curve.
+
+    Raises:
+        InputError: no curve in it, or a list that is not of numbers or not of the length of
+            "bpp".
+    """
     published = isinstance(data, dict) and data.get("published") is True
     shared = data.get("averaged_items", []) if isinstance(data, dict) else []
     curves = [
@@ -197,7 +233,7 @@ def _curve(source: Path, name: str, results: Mapping[str, Any]) -> Curve:
         if key is None:
             return ()
         values = results[key]
-        if not isinstance(values, list) or not all(_is_number(v) or v is None for v in values):
+        if not isinstance(values, list) or not all(is_number(v) or v is None for v in values):
             raise InputError(f"{source}: {name!r}: expected a list of numbers as {key!r}")
         return tuple(None if v is None else float(v) for v in values)
 
@@ -251,7 +287,8 @@ def _decibels(index: float | None) -> float | None:
     return None if index is None or index >= 1 else -10 * math.log10(1 - index)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON file is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

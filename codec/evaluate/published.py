@@ -9,14 +9,13 @@ tables and reports, with its source.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codec.evaluate.curves import KEYS
+from codec.evaluate.curves import KEYS, is_number, read_json
+from codec.evaluate.results import SCHEMA
 from formats.errors import InputError
 
 __all__ = ["Published", "published_report", "read_published"]
@@ -58,12 +57,7 @@ def read_published(path: str | Path) -> tuple[list[Published], list[str]]:
         InputError: no such file, not JSON, or no curve in it.
     """
     source = Path(path)
-    try:
-        data = json.loads(source.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {source}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise InputError(f"{source}: expected a JSON file of curves: {error}") from error
+    data = read_json(source, strict=False)  # a table with a NaN is left out, the others are not
     curves: list[Published] = []
     skipped: list[str] = []
     for found in _walk(data, (), {"source": source.name}):
@@ -87,7 +81,7 @@ def published_report(curves: Sequence[Published], command: str = "") -> dict[str
     if twice:
         raise InputError(f"expected curves of different names, got twice: {', '.join(twice)}")
     return {
-        "schema": 2,
+        "schema": SCHEMA,
         "published": True,
         "command": command,
         "codecs": [
@@ -140,21 +134,17 @@ def _table(results: Mapping[str, Any]) -> dict[str, list[float | None]] | None:
     rates = results["bpp"]
     if not isinstance(rates, list) or not rates:
         return None
-    if not all(_is_number(rate) and rate > 0 for rate in rates):
+    if not all(is_number(rate) and rate > 0 for rate in rates):
         return None
     table: dict[str, list[float | None]] = {"bpp": [float(rate) for rate in rates]}
     for key, values in results.items():
         ours = RENAMED.get(key)
         if ours is None or ours in table or not isinstance(values, list):
             continue
-        if len(values) == len(rates) and all(v is None or _is_number(v) for v in values):
+        if len(values) == len(rates) and all(v is None or is_number(v) for v in values):
             table[ours] = [None if v is None else float(v) for v in values]
     return table if any(key in table for key in QUALITIES) else None
 
 
 def _unnamed(curves: list[Published], stem: str) -> list[Published]:
     return [curve if curve.name else replace(curve, name=stem) for curve in curves]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
