@@ -4,14 +4,13 @@
 
 The picture is a Kodak-like synthetic one or --image, resized; the file that is decoded comes from
 a fit of --steps steps at --lambda, so it has realistic statistics and about 0.5 bpp. Medians.
-Peak memory is that of the process beyond what it held before (Linux).
+Peak memory is the most that the process has held so far, libraries included.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from PIL import Image
 
 import codec
 from codec.bitstream import reconstructor_of_unit
+from codec.evaluate.machine import peak_memory
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
@@ -55,11 +55,6 @@ def median(call: Callable[[], Any], repeats: int) -> float:
             torch.cuda.synchronize()
         times.append(1e3 * (time.perf_counter() - started))
     return statistics.median(times)
-
-
-def peak() -> float:
-    """MiB the process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def step_time(samples: Samples, lam: float, device: torch.device, repeats: int) -> float:
@@ -119,7 +114,8 @@ def main() -> None:
         step = step_time(samples, args.lam, device, args.repeats)
         encoded = codec.encode(samples, lam=args.lam, steps=args.steps, device=args.device)
         row = {"step": step, "bpp": encoded.stats.bpp}
-        row |= decode_times(encoded.data, device, args.repeats) | {"peak": peak()}
+        row |= decode_times(encoded.data, device, args.repeats)
+        row["peak"] = (peak_memory() or 0) / 2**20
         rows.append(row)
         cells = [f"{row[name]:.1f}" for name in names]
         print(

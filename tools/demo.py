@@ -45,11 +45,6 @@ def coordx(*arguments: str | Path) -> None:
     subprocess.run(command, check=True)
 
 
-def quality(a: Samples, b: Samples) -> float | None:
-    """MS-SSIM, None for pictures too small for its five scales."""
-    return ms_ssim(a, b) if min(a.shape[-3:-1]) >= 161 else None
-
-
 def measure(name: str, source: Samples, path: Path, seconds: float, audio: int) -> Row:
     """Decode a file a few times; quality of what came out."""
     times = []
@@ -65,7 +60,7 @@ def measure(name: str, source: Samples, path: Path, seconds: float, audio: int) 
         size,
         8 * size / pixels,
         psnr(source, decoded),
-        quality(source, decoded),
+        ms_ssim(source, decoded),
         seconds,
         statistics.median(times),
     )
@@ -83,7 +78,7 @@ def jpeg(name: str, source: Samples, size: int) -> tuple[Row, Samples]:
     back = np.stack(decoded).reshape(source.shape)
     pixels = int(np.prod(source.shape[:-1]))
     label = "jpeg*" if lowest else "jpeg"
-    row = Row(name, label, total, 8 * total / pixels, psnr(source, back), quality(source, back))
+    row = Row(name, label, total, 8 * total / pixels, psnr(source, back), ms_ssim(source, back))
     return row, back
 
 
@@ -179,9 +174,7 @@ def main() -> int:
         if args.file:
             path = args.relative_to / args.file
             kind = sniff(path)
-            rows = (
-                photo(path, out, ["-e", "2"]) if kind == "image" else video(path, out, ["-e", "2"])
-            )
+            rows = (photo if kind == "image" else video)(path, out, ["-e", "2"])
         else:
             rows += photo(SAMPLES / "astronaut.png", out, ["-q", "35", "-e", "2"])
             rows += video(

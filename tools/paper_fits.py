@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from codec.evaluate import psnr
 from codec.network import AxisGrid, CoordX
 from codec.network.presets import paper_network
 from codec.reconstruct import Reconstructor
+from codec.signal import Samples
 from formats.network import Activation, Encoding, NetworkConfig
 
 
@@ -202,9 +203,14 @@ def _step(
 def quality(network: CoordX, target: Tensor, lengths: Mapping[str, int]) -> float:
     """PSNR in dB of the network's 8-bit samples."""
     decoded = evaluate(network, lengths)
-    wanted = (target.movedim(0, -1) * 255).round().to(torch.uint8).cpu().numpy()
-    error = float(np.mean((decoded.reshape(wanted.shape).astype(float) - wanted) ** 2))
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+    wanted = eight_bits(target)
+    return psnr(decoded.reshape(wanted.shape), wanted)
+
+
+def eight_bits(signal: Tensor) -> Samples:
+    """(C, ...) in [0, 1] as samples (..., C) uint8."""
+    samples: Samples = (signal.movedim(0, -1) * 255).round().to(torch.uint8).cpu().numpy()
+    return samples
 
 
 def evaluate(network: CoordX, lengths: Mapping[str, int]) -> Any:
@@ -243,11 +249,8 @@ def svd(target: Tensor, numbers: int, bits: int | None = None) -> dict[str, floa
     left, right = u[:, :, :rank] * root[:, None], v[:, :rank] * root[:, :, None]
     if bits is not None:
         left, right = uniform(left, bits), uniform(right, bits)
-    decoded = ((left @ right).clamp(0, 1) * 255).round()
-    error = float(torch.mean((decoded - (target.cpu().double() * 255).round()) ** 2))
-    stored = channels * rank * (height + width)
-    value = math.inf if error == 0 else 10 * math.log10(255**2 / error)
-    return {"psnr": value, "rank": rank, "numbers": stored}
+    value = psnr(eight_bits((left @ right).clamp(0, 1)), eight_bits(target))
+    return {"psnr": value, "rank": rank, "numbers": channels * rank * (height + width)}
 
 
 def uniform(values: Tensor, bits: int) -> Tensor:

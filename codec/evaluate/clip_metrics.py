@@ -16,7 +16,7 @@ import numpy as np
 
 from codec.evaluate import ffmpeg
 from codec.evaluate.clips import Clip, like
-from codec.evaluate.metrics import Samples, ms_ssim
+from codec.evaluate.metrics import Samples, mean_known, ms_ssim
 from formats.errors import MediaError
 
 __all__ = ["VMAF_MODEL", "compare_clips", "vmaf"]
@@ -70,7 +70,7 @@ def compare_clips(
         "psnr_u": u,
         "psnr_v": v,
         "psnr_yuv": (4 * y + u + v) / 6 if known else None,  # type: ignore[operator]
-        "ms_ssim": _mean_known(indices),
+        "ms_ssim": mean_known(indices),
         "vmaf": vmaf(reference, decoded, folder) if "vmaf" in metrics else None,
     }
 
@@ -104,8 +104,3 @@ def _mean_psnr(errors: list[float], peak: int) -> float | None:
     if not all(errors):
         return None  # a frame without error has no finite PSNR
     return fmean(10 * math.log10(peak * peak / error) for error in errors)
-
-
-def _mean_known(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known and len(known) == len(values) else None

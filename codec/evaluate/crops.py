@@ -7,7 +7,6 @@ the kept file nearest in size is shown, and says so.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 
 from codec.evaluate.clips import Clip, like, reference_clip
+from codec.evaluate.inputs import sha256_of
 from codec.evaluate.interface import Codec, ImageCodec, QualityCodec, VideoCodec, with_shape
 from codec.evaluate.metrics import Samples, bits_per_pixel, psnr
 from codec.evaluate.registry import TEMPLATES, VIDEO_TEMPLATES, parse_codecs
@@ -93,7 +93,7 @@ def find_source(
         row["sha256"] for entry in report["codecs"] for row in entry["items"] if row["item"] == item
     }
     for place in found:
-        if hashlib.sha256(place.read_bytes()).hexdigest() in digests:
+        if sha256_of(place) in digests:
             return place
     raise MediaError(f"{item}: {found[0]} has changed since it was evaluated")
 

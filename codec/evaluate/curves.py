@@ -101,7 +101,7 @@ class Curve:
     @property
     def label(self) -> str:
         """The name, and whether it was published."""
-        return f"{self.name} (published)" if self.published else self.name
+        return _label(self.name, self.published)
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,11 @@ class Comparison:
     high: float | None = None
     refused: str | None = None
     published: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name of the curve, and whether it was published."""
+        return _label(self.name, self.published)
 
 
 def compare(curves: Sequence[Curve], anchor: Curve, metric: Metric = "psnr") -> list[Comparison]:
@@ -281,6 +286,10 @@ def _against(anchor: Curve, curve: Curve, metric: Metric) -> Comparison:
     except InputError:  # an overlap in quality need not be one in rate
         gain = None
     return Comparison(curve.name, percent, gain, low, high, published=curve.published)
+
+
+def _label(name: str, published: bool) -> str:
+    return f"{name} (published)" if published else name
 
 
 def _decibels(index: float | None) -> float | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from formats.errors import InputError, MediaError
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Inputs", "find_inputs"]
+__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Inputs", "find_inputs", "sha256_of"]
 
 COMMON_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
 IMAGE_SUFFIXES = frozenset((*COMMON_SUFFIXES, ".ppm", ".pgm", ".pbm", ".pnm"))
@@ -58,6 +59,19 @@ def find_inputs(paths: Sequence[str | Path], limit: int | None = None) -> Inputs
             f"and {len(videos)} videos (such as {videos[0]})"
         )
     return Inputs(tuple(files[:limit]), bool(videos))
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file's bytes, by which an item is known.
+
+    Raises:
+        MediaError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -8,7 +8,8 @@ the PSNR of an RGB picture is the PSNR over its R, G and B samples together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from formats.errors import InputError, MissingLibraryError
 
-__all__ = ["Samples", "bits_per_pixel", "load_ms_ssim", "ms_ssim", "mse", "psnr"]
+__all__ = ["Samples", "bits_per_pixel", "load_ms_ssim", "mean_known", "ms_ssim", "mse", "psnr"]
 
 Samples = NDArray[np.integer[Any]]
 
@@ -126,6 +127,12 @@ def bits_per_pixel(nbytes: int, height: int, width: int, frames: int = 1) -> flo
             f"got {nbytes}, {height}, {width}, {frames}"
         )
     return 8 * nbytes / (height * width * frames)
+
+
+def mean_known(values: Sequence[float | None]) -> float | None:
+    """The mean; None when there is no value, or one is unknown (or, for PSNR, infinite)."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
 
 
 def _frames(samples: Samples) -> Iterator[Samples]:

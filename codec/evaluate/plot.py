@@ -110,8 +110,7 @@ def _anchor_label(anchor: Curve, drawn: Sequence[Curve]) -> str:
 
 
 def _label(verdict: Comparison) -> str:
-    name = f"{verdict.name} (published)" if verdict.published else verdict.name
     if verdict.bd_rate is not None:
-        return f"{name}  {verdict.bd_rate:+.1f} %"
+        return f"{verdict.label}  {verdict.bd_rate:+.1f} %"
     reason = "no overlap" if "overlap" in (verdict.refused or "") else "no BD-rate"
-    return f"{name}  ({reason})"
+    return f"{verdict.label}  ({reason})"

@@ -13,12 +13,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from codec.evaluate.ffmpeg import start_seconds
 from codec.evaluate.interface import Codec
 from codec.evaluate.machine import describe_machine
+from codec.evaluate.metrics import mean_known
 from codec.evaluate.registry import spec_of
 from formats.atomic import atomic_path, check_target
 from formats.errors import OutputError
@@ -240,7 +240,7 @@ def _entry(
         rows = [m for m in mine if m.quality == q and m.item in averaged]
         point: dict[str, Any] = {codec.point: q, "command": codec.command(q)}
         for key, field in MEANS.items():
-            point[key] = _mean([getattr(m, field) for m in rows])
+            point[key] = mean_known([getattr(m, field) for m in rows])
         points.append(point)
     points.sort(key=lambda point: point["bpp"])  # a curve is drawn from point to point
     results = {key: [point[key] for point in points] for key in (codec.point, "command", *MEANS)}
@@ -255,9 +255,3 @@ def _entry(
         "results": results,
         "items": [dataclasses.asdict(m) for m in mine],
     }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean, or None when one of the values is unknown (or, for PSNR, infinite)."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known and len(known) == len(values) else None

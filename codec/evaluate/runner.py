@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from codec.evaluate import ffmpeg
+from codec.evaluate.inputs import sha256_of
 from codec.evaluate.interface import Codec
 from codec.evaluate.journal import Journal, measurement_key
 from codec.evaluate.measure import Job, Reader
@@ -204,7 +204,7 @@ def _plan(
     for path, label in zip(files, _labels(files), strict=True):
         sha256, unreadable = "", None
         try:
-            sha256 = _sha256(path)
+            sha256 = sha256_of(path)
         except MediaError as error:
             unreadable = str(error)
         plan += [
@@ -213,14 +213,6 @@ def _plan(
             for q in codec.qualities
         ]
     return plan
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _labels(files: Sequence[Path]) -> list[str]:

@@ -44,12 +44,11 @@ def bd_table(
     rows: list[tuple[str, ...]] = [(*heading, *extra)]
     refused = []
     for c in comparisons:
-        label = f"{c.name} (published)" if c.published else c.name
         if c.bd_rate is None or c.low is None or c.high is None:
-            refused.append(f"{label}: no BD-rate: {c.refused}\n")
+            refused.append(f"{c.label}: no BD-rate: {c.refused}\n")
             continue
         gain = "-" if c.bd_gain is None else f"{c.bd_gain:+.2f}{unit}"
-        row = (label, f"{c.low:.2f} .. {c.high:.2f}{unit}", f"{c.bd_rate:+.2f} %", gain)
+        row = (c.label, f"{c.low:.2f} .. {c.high:.2f}{unit}", f"{c.bd_rate:+.2f} %", gain)
         rows.append((*row, *(() if deltas is None else _interval(deltas.get(c.name)))))
     return (columns(rows) if len(rows) > 1 else "") + "".join(refused)
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codec.evaluate import ffmpeg
 from codec.evaluate.metrics import Samples
-from tests.conftest import picture
+from tests.conftest import SAMPLES, picture
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,26 @@ class StepCodec:
         padded = np.pad(planes.reshape(count, bits), ((0, 0), (8 - bits, 0)))
         levels = np.packbits(padded, axis=1).reshape(height, width, channels)
         return levels * np.uint8(step)
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> Samples:
+    """The bundled photograph, (512, 512, 3) uint8."""
+    with Image.open(SAMPLES / "astronaut.png") as image:
+        return np.array(image.convert("RGB"))
+
+
+@pytest.fixture(scope="session")
+def photo(astronaut: Samples) -> Samples:
+    """The face in it, (96, 128, 3) uint8."""
+    return astronaut[40:136, 160:288]
+
+
+def cut_bunny(path: Path, frames: int) -> Path:
+    """The first frames of the bundled clip, as they are coded, without sound."""
+    copy = ["-i", str(SAMPLES / "bunny.mp4"), "-an", "-c:v", "copy", "-frames:v", str(frames)]
+    ffmpeg.run([*copy, str(path)], task="cut")
+    return path
 
 
 @pytest.fixture

@@ -12,17 +12,10 @@ from codec.evaluate.anchors import Avif, Jpeg, Jpeg2000, WebP
 from codec.evaluate.interface import ImageCodec, with_shape
 from codec.evaluate.metrics import psnr
 from formats.errors import InputError, MediaError, MissingLibraryError
-from tests.conftest import SAMPLES, picture
+from tests.conftest import picture
 
 FAST_AVIF = Avif(speed=10)
 ALL = pytest.mark.parametrize("codec", [Jpeg(), WebP(), FAST_AVIF], ids=lambda c: c.name)
-
-
-@pytest.fixture(scope="module")
-def photo() -> np.ndarray:
-    """A photograph, (96, 128, 3) uint8."""
-    with Image.open(SAMPLES / "astronaut.png") as image:
-        return np.array(image.convert("RGB"))[40:136, 160:288]
 
 
 @ALL

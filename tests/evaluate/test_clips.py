@@ -12,16 +12,14 @@ from codec.evaluate import ffmpeg
 from codec.evaluate.clips import at_depth, from_frames, read_clip, reference_clip
 from codec.media import open_video
 from formats.errors import InputError, MediaError
-from tests.conftest import SAMPLES, clip
+from tests.conftest import clip
+from tests.evaluate.conftest import cut_bunny
 
 
 @pytest.fixture(scope="module")
 def bunny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first frames of the bundled clip, as they are coded."""
-    path = tmp_path_factory.mktemp("clip") / "bunny.mp4"
-    copy = ["-i", str(SAMPLES / "bunny.mp4"), "-an", "-c:v", "copy", "-frames:v", "6", str(path)]
-    ffmpeg.run(copy, task="cut")
-    return path
+    return cut_bunny(tmp_path_factory.mktemp("clip") / "bunny.mp4", 6)
 
 
 def test_rgb_frames_are_those_that_the_codec_reads(bunny: Path, tmp_path: Path) -> None:

@@ -10,27 +10,24 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from codec.cli import main
-from codec.evaluate import ffmpeg
+from codec.evaluate.metrics import Samples
 from codec.media import open_video
-from tests.conftest import SAMPLES
+from tests.evaluate.conftest import cut_bunny
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, astronaut: Samples, photo: Samples) -> Path:
     """A folder of two crops of a photograph."""
     path = tmp_path / "pictures"
     path.mkdir()
-    with Image.open(SAMPLES / "astronaut.png") as image:
-        samples = np.array(image.convert("RGB"))
-    Image.fromarray(samples[40:136, 160:288]).save(path / "face.png")
-    Image.fromarray(samples[300:364, 100:180]).save(path / "suit.png")
+    Image.fromarray(photo).save(path / "face.png")
+    Image.fromarray(astronaut[300:364, 100:180]).save(path / "suit.png")
     return path
 
 
@@ -183,9 +180,7 @@ def test_eval_writes_the_item_table_and_its_provenance(folder: Path, tmp_path: P
 
 
 def test_eval_measures_videos(tmp_path: Path, capsys: Capture) -> None:
-    clip = tmp_path / "bunny.mp4"
-    source = ["-i", str(SAMPLES / "bunny.mp4"), "-an", "-c:v", "copy", "-frames:v", "6"]
-    ffmpeg.run([*source, str(clip)], task="cut")
+    clip = cut_bunny(tmp_path / "bunny.mp4", 6)
     (tmp_path / "broken.mp4").write_bytes(clip.read_bytes()[:4000])
     out = tmp_path / "out.json"
     codecs = ["--codec", "x264:preset=ultrafast,24,30,36", "--codec", "coordx:steps=10,0.01"]

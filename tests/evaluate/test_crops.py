@@ -13,22 +13,22 @@ from codec.evaluate import ffmpeg
 from codec.evaluate.anchors import Jpeg, Jpeg2000
 from codec.evaluate.coordx import CoordXCodec
 from codec.evaluate.crops import compare_crops, find_source
+from codec.evaluate.metrics import Samples
 from codec.evaluate.registry import TEMPLATES, VIDEO_TEMPLATES, parse_codecs, spec_of
 from codec.evaluate.runner import evaluate, files_folder
 from codec.evaluate.stills import HevcIntra
 from codec.evaluate.videos import FFmpegVideo
 from codec.media import open_video
 from formats.errors import MediaError
-from tests.conftest import SAMPLES, picture
-from tests.evaluate.conftest import StepCodec
+from tests.conftest import picture
+from tests.evaluate.conftest import StepCodec, cut_bunny
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    """A photograph of 128x96."""
+def photo(tmp_path: Path, photo: Samples) -> Path:
+    """The photograph of 128x96 as a file."""
     path = tmp_path / "photo.png"
-    with Image.open(SAMPLES / "astronaut.png") as image:
-        image.convert("RGB").crop((160, 40, 288, 136)).save(path)
+    Image.fromarray(photo).save(path)
     return path
 
 
@@ -81,9 +81,7 @@ def test_grey_and_codecs_that_are_not_known(tmp_path: Path) -> None:
 
 
 def test_clips_show_their_middle_frame_from_the_nearest_file(tmp_path: Path) -> None:
-    path = tmp_path / "bunny.mp4"
-    copy = ["-i", str(SAMPLES / "bunny.mp4"), "-an", "-c:v", "copy", "-frames:v", "5", str(path)]
-    ffmpeg.run(copy, task="cut")
+    path = cut_bunny(tmp_path / "bunny.mp4", 5)
     out = tmp_path / "out.json"
     codecs = [
         FFmpegVideo("x264", preset="ultrafast", qualities=(25, 35)),

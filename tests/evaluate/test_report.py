@@ -15,23 +15,21 @@ from PIL import Image
 
 from codec.cli import main
 from codec.evaluate.curves import Curve
+from codec.evaluate.metrics import Samples
 from codec.evaluate.report import page_data, write_page
 from codec.evaluate.results import write_report
-from tests.conftest import SAMPLES
 from tests.evaluate.browser import Page, find_browser, open_browser
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, astronaut: Samples) -> Path:
     """Three crops of a photograph through JPEG and WebP, two published curves, the page."""
     path = tmp_path_factory.mktemp("report")
     (path / "media").mkdir()
-    with Image.open(SAMPLES / "astronaut.png") as image:
-        samples = np.array(image.convert("RGB"))
     for name, box in {"face": (40, 160), "suit": (300, 100), "flag": (20, 0)}.items():
-        part = samples[box[0] : box[0] + 112, box[1] : box[1] + 128]
+        part = astronaut[box[0] : box[0] + 112, box[1] : box[1] + 128]
         Image.fromarray(part).save(path / "media" / f"{name}.png")
     codecs = ["--codec", "jpeg:10,30,60,85", "--codec", "webp:5,30,60,85"]
     out = path / "out.json"

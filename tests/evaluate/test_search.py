@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from codec.evaluate.anchors import Avif, Jpeg, WebP
 from codec.evaluate.interface import QualityCodec
 from codec.evaluate.search import at_size
 from codec.evaluate.stills import HevcIntra
 from formats.errors import InputError
-from tests.conftest import SAMPLES, picture
+from tests.conftest import picture
 
 ALL = pytest.mark.parametrize("codec", [Jpeg(), WebP(), Avif(speed=10)], ids=lambda c: c.name)
-
-
-@pytest.fixture(scope="module")
-def photo() -> np.ndarray:
-    """A photograph, (96, 128, 3) uint8."""
-    with Image.open(SAMPLES / "astronaut.png") as image:
-        return np.array(image.convert("RGB"))[40:136, 160:288]
 
 
 @ALL

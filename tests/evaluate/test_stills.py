@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from codec.evaluate import ffmpeg, stills
 from codec.evaluate.interface import ImageCodec, with_shape
 from codec.evaluate.metrics import psnr
 from codec.evaluate.stills import HevcIntra, JpegXl, VvcIntra
 from formats.errors import InputError, MediaError, MissingLibraryError
-from tests.conftest import SAMPLES, picture
+from tests.conftest import picture
 
 CODECS = [JpegXl(effort=3), HevcIntra(preset="ultrafast"), VvcIntra(preset="faster")]
 ALL = pytest.mark.parametrize("codec", CODECS, ids=["jxl", "hevc", "vvc"])
 # Worst to best, for each kind of point.
 POINTS = {"quality": (30, 60, 90), "qp": (42, 32, 22)}
-
-
-@pytest.fixture(scope="module")
-def photo() -> np.ndarray:
-    """A photograph, (96, 128, 3) uint8."""
-    with Image.open(SAMPLES / "astronaut.png") as image:
-        return np.array(image.convert("RGB"))[40:136, 160:288]
 
 
 @ALL

@@ -13,7 +13,7 @@ from codec.evaluate.clip_metrics import compare_clips, vmaf
 from codec.evaluate.clips import Clip, from_frames, reference_clip
 from codec.evaluate.videos import VIDEO_ENCODERS, FFmpegVideo
 from formats.errors import InputError, MediaError
-from tests.conftest import SAMPLES
+from tests.evaluate.conftest import cut_bunny
 
 FAST = {"x264": "ultrafast", "x265": "ultrafast", "svt-av1": "12", "vp9": "5", "vvenc": "faster"}
 
@@ -22,10 +22,7 @@ FAST = {"x264": "ultrafast", "x265": "ultrafast", "svt-av1": "12", "vp9": "5", "
 def bunny(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     """Ten frames of the bundled clip, 256x144."""
     folder = tmp_path_factory.mktemp("bunny")
-    path = folder / "bunny.mp4"
-    copy = ["-i", str(SAMPLES / "bunny.mp4"), "-an", "-c:v", "copy", "-frames:v", "10", str(path)]
-    ffmpeg.run(copy, task="cut")
-    return reference_clip(path, folder)
+    return reference_clip(cut_bunny(folder / "bunny.mp4", 10), folder)
 
 
 @pytest.mark.parametrize("name", VIDEO_ENCODERS)
