@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from codec.evaluate.bootstrap import ItemDeltas, item_deltas
-from codec.evaluate.curves import Comparison, Curve, compare, find_curve, load_curves
+from codec.evaluate.curves import Comparison, Curve, find_curve, load_curves
 from codec.evaluate.plot import LABELS, plot_curves
 from codec.evaluate.results import to_json
 from codec.evaluate.table import bd_table
@@ -85,8 +85,9 @@ def run(args: argparse.Namespace) -> int:
     if not curves:
         raise InputError(f"expected at least one curve with {args.metric} values, got none")
     anchor = curves[0] if args.anchor is None else find_curve(curves, args.anchor)
-    plot_curves(curves, args.output, args.metric, anchor=anchor.name, title=args.title)
-    comparisons = compare(curves, anchor, args.metric)
+    comparisons = plot_curves(
+        curves, args.output, args.metric, anchor=anchor.name, title=args.title
+    )
     deltas = {
         curve.name: item_deltas(anchor, curve, args.metric)
         for curve in curves

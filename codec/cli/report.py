@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from codec.cli.common import rectangle
 from codec.cli.plot import distinct
-from codec.evaluate.crops import Comparison, compare_crops, find_source
+from codec.evaluate.crops import SideBySide, compare_crops, find_source
 from codec.evaluate.curves import curves_of, find_curve, read_json
 from codec.evaluate.report import page_data, write_page
 from codec.evaluate.runner import files_folder
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _crops(path: Path, report: Mapping[str, Any], args: argparse.Namespace) -> list[Comparison]:
+def _crops(path: Path, report: Mapping[str, Any], args: argparse.Namespace) -> list[SideBySide]:
     """Crops of the first items that can be had; why others cannot goes to standard error."""
     if args.crops < 0:
         raise InputError(f"--crops: expected at least 0, got {args.crops}")

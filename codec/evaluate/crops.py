@@ -25,7 +25,7 @@ from codec.evaluate.registry import TEMPLATES, VIDEO_TEMPLATES, parse_codecs
 from codec.evaluate.search import at_size
 from formats.errors import CoordXError, MediaError, MissingLibraryError
 
-__all__ = ["Comparison", "View", "compare_crops", "find_source"]
+__all__ = ["SideBySide", "View", "compare_crops", "find_source"]
 
 Box = tuple[int, int, int, int]
 NOTE_NEAREST = "nearest file of the sweep"
@@ -53,8 +53,8 @@ class View:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One item.
+class SideBySide:
+    """The same crop of one item by every codec.
 
     Attributes:
         item: its name.
@@ -107,7 +107,7 @@ def compare_crops(
     bpp: float = 0.3,
     box: Box | None = None,
     side: int = 320,
-) -> Comparison:
+) -> SideBySide:
     """One item through every codec of a report at equal bytes.
 
     Args:
@@ -139,7 +139,7 @@ def compare_crops(
                 missing[entry["name"]] = str(error)
     x, y, width, height = area
     title = f"{width} x {height} pixels at ({x}, {y}){scene.where}"
-    return Comparison(item, title, budget, tuple(views), missing)
+    return SideBySide(item, title, budget, tuple(views), missing)
 
 
 @dataclass(frozen=True)

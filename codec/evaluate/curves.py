@@ -115,7 +115,6 @@ class Comparison:
         low, high: the interval in dB that the BD-rate covers, None when refused.
         refused: why there is no BD-rate, or None.
         published: whether the curve was published, not measured here.
-        items: BD-rates item by item and the interval, where both curves have items.
     """
 
     name: str

@@ -35,7 +35,7 @@ def plot_curves(
     *,
     anchor: str | None = None,
     title: str | None = None,
-) -> None:
+) -> list[Comparison]:
     """Write the picture; nothing is shown and no state of matplotlib is touched.
 
     Args:
@@ -44,6 +44,9 @@ def plot_curves(
         metric: a key of LABELS.
         anchor: the curve that BD-rates in the legend refer to; the first drawn when None.
         title: above the axes.
+
+    Returns:
+        What the legend says: each curve drawn but the anchor against the anchor, in their order.
 
     Raises:
         InputError: no curve has the metric, an unknown metric or anchor, another suffix.
@@ -68,7 +71,8 @@ def plot_curves(
         ) from error
 
     base = drawn[0] if anchor is None else find_curve(drawn, anchor)
-    verdicts = iter(compare(drawn, base, metric))
+    comparisons = compare(drawn, base, metric)
+    verdicts = iter(comparisons)
     # Figure without pyplot: no window, no global list of figures, safe in threads.
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
@@ -99,6 +103,7 @@ def plot_curves(
         # No date in the file: the same curves give the same bytes.
         undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
         figure.savefig(temporary, format=kind, dpi=160, metadata=undated)
+    return comparisons
 
 
 def _style(number: int, curve: Curve) -> str:

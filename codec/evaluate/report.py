@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from codec.evaluate.bootstrap import item_deltas
-from codec.evaluate.crops import Comparison, View
+from codec.evaluate.crops import SideBySide, View
 from codec.evaluate.curves import FIELDS, Curve, Metric, compare
 from codec.evaluate.plot import LABELS
 from codec.media import ImageMedia, image_bytes
@@ -49,7 +49,7 @@ def page_data(
     curves: Sequence[Curve],
     anchor: Curve,
     reports: Sequence[dict[str, Any]],
-    crops: Sequence[Comparison] = (),
+    crops: Sequence[SideBySide] = (),
     title: str = "Rate-distortion report",
 ) -> dict[str, Any]:
     """What the page shows, as plain values.
@@ -147,7 +147,7 @@ def _value(row: dict[str, Any], key: str) -> Any:
     return value / 2**20 if key == "peak_memory" and value is not None else value
 
 
-def _crop(crop: Comparison) -> dict[str, Any]:
+def _crop(crop: SideBySide) -> dict[str, Any]:
     return {
         "item": crop.item,
         "title": crop.title,
