@@ -47,10 +47,11 @@ it. "Published" are figures of others: [paper] the paper's own, [repro] an indep
 reproduction on other pictures (12 DIV2K crops), [calc] arithmetic on the paper's layers.
 
 Fits, not files: float32 weights, no rate in the loss, PSNR of the 8-bit samples over R, G and B
-together. "Low start" starts the first layer at 25 radians per unit, the nearest our networks have
-to the 30 of the paper's code, "our start" at half of Nyquist; the sweeps and the videos have the
-low start. CoordX draws points independently and pushes each through every branch; CoordX-A draws
-Cartesian products (section 3.3 of the paper)."""
+together. "Low start" starts the first layer at the radians per unit nearest to the 30 of the
+paper's code that our networks have (25 at 512 samples), "our start" at half of Nyquist; the sweeps
+and the videos have the low start. CoordX draws points independently and pushes each through
+every branch; CoordX-A draws Cartesian products (section 3.3 of the paper). Training seconds are
+steps times the median step, of the item that trained fastest: the processor may be shared."""
 
 WHY = """\
 ## Why figures differ
@@ -131,9 +132,7 @@ def fits_table(rows: Sequence[Row], published: dict[str, str]) -> str:
     samples = "all samples" if not one["samples"] else f"{one['samples']:,} samples"
     note = (
         f"Means over {len(whole)} of {len(items)} items ({', '.join(whole)}), "
-        f"{one['steps']:,} steps of {samples}, Adam at {one['rate']:g} in a cosine to 0. Training "
-        "seconds are steps times the median step, of the item that trained fastest: the processor "
-        "may be shared."
+        f"{one['steps']:,} steps of {samples}, Adam at {one['rate']:g} in a cosine to 0."
     )
     return f"{note}\n\n{markdown(lines)}"
 

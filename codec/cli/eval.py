@@ -42,7 +42,7 @@ codecs of videos:
                                avif: speed= subsampling=
                                jxl: effort=    hevc-intra: preset= chroma=   vvc-intra: preset=
                                x264 x265 svt-av1 vp9 vvenc: preset= keyint=
-                               coordx: effort= steps= split= seed= device=
+                               coordx: effort= steps= fusion= split= seed= device=
 
 examples:
   coordx eval photos/ --codec coordx,jpeg,webp,avif -o out.json
