@@ -41,6 +41,7 @@ SIGNATURE = b"\x8aCRDX"
 VERSION = 1
 METADATA = {"icc": b"i", "exif": b"e", "xmp": b"x", "audio": b"a", "comment": b"c"}
 """Optional chunks with a meaning in version 1; audio comes after the units."""
+_NAMES = {code.decode(): name for name, code in METADATA.items()}
 _TRAILING = ("audio",)
 _CHUNK_HEAD = 1 + 9  # type, longest varint
 
@@ -66,7 +67,7 @@ def write_container(
         metadata: optional chunks by name, keys of METADATA.
 
     Raises:
-        InputError: counts that disagree, or an unknown metadata name.
+        InputError: counts that disagree, an unknown metadata name, or sound of an image.
     """
     metadata = dict(metadata or {})
     unknown = set(metadata) - set(METADATA)
@@ -79,6 +80,8 @@ def write_container(
         )
     if header.kind == MediaKind.IMAGE and len(units) != 1:
         raise InputError(f"container: an image has one unit, got {len(units)}")
+    if header.kind == MediaKind.IMAGE and "audio" in metadata:
+        raise InputError("metadata: an image has no sound, got audio")
     out = [SIGNATURE, bytes([VERSION]), _chunk(b"H", header.pack())]
     out += [_chunk(METADATA[k], v) for k, v in metadata.items() if k not in _TRAILING]
     chunks = [_chunk(b"U", unit) for unit in units]
@@ -190,14 +193,13 @@ class Container:
         if kind != "H":
             raise CorruptError(f"expected the header chunk first, got {kind!r} at byte {offset}")
         self.header = Header.unpack(payload, self.chunks[-1].offset)
-        names = {code.decode(): name for name, code in METADATA.items()}
         while True:
             span = self._span(offset)
             if span.kind in "XU":
                 break
             kind, payload, end = self._next(offset)
             self._optional(kind, offset)
-            name = names.get(kind)
+            name = _NAMES.get(kind)
             if name in _TRAILING:
                 raise CorruptError(f"chunk {kind!r} at byte {offset} belongs after the units")
             if name in self.metadata:
@@ -322,10 +324,10 @@ class Container:
         _, payload, end = self._next(offset)
         return payload, end - 4 - len(payload)
 
-    def _tail(self) -> list[tuple[str, bytes]]:
-        """Optional chunks after the units, checked up to the end chunk and the file's end."""
+    def _tail(self) -> dict[str, bytes]:
+        """Known chunks after the units by name, checked up to the file's end."""
         offset = sum(self.unit_spans[-1])
-        found: list[tuple[str, bytes]] = []
+        found: dict[str, bytes] = {}
         while True:
             kind, payload, end = self._next(offset)
             if kind == "E":
@@ -335,17 +337,16 @@ class Container:
                     )
                 return found
             self._optional(kind, offset)
-            self._check_trailing(kind, offset, [k for k, _ in found])
-            found.append((kind, payload))
+            name = _NAMES.get(kind)
+            if name is not None:
+                self._check_trailing(kind, offset, name in found)
+                found[name] = payload
             offset = end
 
-    def _check_trailing(self, kind: str, offset: int, earlier: list[str]) -> None:
-        names = {code.decode(): name for name, code in METADATA.items()}
-        if kind not in names:
-            return
-        if names[kind] not in _TRAILING:
+    def _check_trailing(self, kind: str, offset: int, again: bool) -> None:
+        if _NAMES[kind] not in _TRAILING:
             raise CorruptError(f"chunk {kind!r} at byte {offset} belongs before the units")
-        if kind in earlier:
+        if again:
             raise CorruptError(f"chunk {kind!r} at byte {offset} is there twice")
         if self.header.kind != MediaKind.VIDEO:
             raise CorruptError(f"chunk {kind!r} at byte {offset}: an image has no sound")
@@ -353,7 +354,7 @@ class Container:
     def audio(self) -> bytes | None:
         """The audio of a video (a Matroska file), None if there is none."""
         with _named(self.name):
-            return dict(self._tail()).get(METADATA["audio"].decode())
+            return self._tail().get("audio")
 
     def verify(self) -> list[Span]:
         """Read and decode every chunk to the last byte; returns where each one lies.
