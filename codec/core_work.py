@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
@@ -94,8 +93,6 @@ class CoreWork(Work):
         decoded = decoded.requires_grad_(False).to(self.device)
         picture = CoreReconstructor(decoded, self.media.bit_depth).region(range(1), None)
         mse = self.mean_error(picture, samples, self.media.bit_depth)
-        if not math.isfinite(mse):
-            raise InputError("the fit diverged: try another --seed")
         return CoreResult(
             plan, coded, seen, fitter.real_weights, fitter.latents.detach().clone(), payload, mse
         )

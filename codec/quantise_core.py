@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -136,9 +137,12 @@ def _search(
     best: tuple[float, CodedTensor] | None = None
 
     def attempt(step: int, offset: float) -> float:
-        nonlocal best
         scaled = np.ldexp(delta, -step)
-        symbols = (np.sign(scaled) * np.floor(np.abs(scaled) + offset)).astype(np.int32)
+        symbols = np.sign(scaled) * np.floor(np.abs(scaled) + offset)
+        return try_symbols(symbols.astype(np.int32), step)
+
+    def try_symbols(symbols: npt.NDArray[np.int32], step: int) -> float:
+        nonlocal best
         tensor = CodedTensor(symbols, step if symbols.any() else 0)
         weights[name] = base + torch.from_numpy(tensor.values).to(original)
         bits = best_table(symbols)[1] + (16 if symbols.any() else 8)
@@ -153,7 +157,7 @@ def _search(
         limit = max(limit, math.ceil(math.log2(largest / 30_000)))
     worse = 0
     lowest = math.inf
-    for step in range(limit, COARSEST + 1):
+    for step in range(limit, max(limit, COARSEST) + 1):
         found = attempt(step, 0.5)
         worse = 0 if found < lowest else worse + 1
         lowest = min(lowest, found)
@@ -165,7 +169,7 @@ def _search(
         for step in (chosen - 1, chosen):
             if step >= limit:
                 attempt(step, offset)
-    attempt(COARSEST + 8, 0.5)  # all zero: eight bits
+    try_symbols(np.zeros(delta.shape, np.int32), 0)  # eight bits
     weights[name] = base + torch.from_numpy(best[1].values).to(original)
     return best[1]
 

@@ -33,6 +33,7 @@ from codec.network.core import CoreCoordX
 from codec.quantise_core import quantise_networks
 from codec.rate import ContextRate
 from codec.rate.context import RateResult
+from formats.errors import InputError
 from formats.weights import CodedTensor
 
 __all__ = ["CoreFitConfig", "CoreFitter"]
@@ -51,6 +52,7 @@ TYPICAL_STEP = {
     "output.weight": -6,
 }
 """Exponents of the steps that the search ends at, for the price of weights during the fit."""
+DIVERGED = "the fit diverged: try another --seed"
 
 Grids = list[npt.NDArray[np.int32]]
 
@@ -199,7 +201,11 @@ class CoreFitter:
 
     @torch.no_grad()
     def advance(self) -> Progress:
-        """One optimiser step."""
+        """One optimiser step.
+
+        Raises:
+            InputError: the fit has diverged: latents or weights are no numbers any more.
+        """
         config = self.config
         stage = config.stage(self.step)
         self._generator.manual_seed(config.seed * 1_000_003 + self.step)
@@ -224,7 +230,10 @@ class CoreFitter:
             if config.weight_price:
                 self._charge_weights()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
-            self.networks.step()
+            try:
+                self.networks.step()
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # SOAP
+                raise InputError(DIVERGED) from error
         self.step += 1
         if self.step % 10 == 0 or self.step == 1 or self.finished:  # a read waits for a GPU
             self._seen = (float(rate.bits) / self.pixels, float(found.mse))
@@ -254,6 +263,7 @@ class CoreFitter:
     def _freeze(self) -> None:
         """Quantise the networks for good; the weights before that start later rounds."""
         self.real_weights = {name: value.clone() for name, value in self.weights().items()}
+        _require_finite(self.latents, *self.real_weights.values())
         latents = self.latents.round()
         self.coded = quantise_networks(
             self.net, self.distortion, self.rate, latents, self.split(latents),
@@ -272,6 +282,7 @@ class CoreFitter:
             self._freeze()
         if self.best is None:
             self.best = self.latents.round()
+        _require_finite(self.best)
         self.net.latents = self.split(self.best)
 
     @property
@@ -323,3 +334,8 @@ class CoreFitter:
         self._seen = (state["seen"][0], state["seen"][1])
         if self.finished:
             self._finish()
+
+
+def _require_finite(*values: Tensor) -> None:
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise InputError(DIVERGED)

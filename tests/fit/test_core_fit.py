@@ -15,11 +15,13 @@ from codec.fit.soft import soft_round, soft_round_noisy
 from codec.fit.state import load_state, save_state
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network, latent_gain
-from codec.quantise_core import finest_step, prior_weights
+from codec.quantise_core import finest_step, prior_weights, quantise_networks
 from codec.signal import to_signal
+from formats.errors import InputError
 from formats.header import Header, MediaKind
 from formats.latents import level_bits
 from formats.unit import pack_core_unit, unpack_core_unit
+from formats.weights import MAX_STEP, MIN_STEP
 from tests.conftest import picture
 
 CPU = torch.device("cpu")
@@ -114,6 +116,39 @@ def test_a_fit_resumes_exactly(tmp_path: Path, stop: int) -> None:
     for x, y in zip(whole.result()[0], second.result()[0], strict=True):
         np.testing.assert_array_equal(x.symbols, y.symbols)
         assert x.step == y.step
+
+
+@pytest.mark.parametrize("steps", [0, 3, 39], ids=["first", "soft", "settle"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_fit_that_diverges_says_so(steps: int, bad: float) -> None:
+    fit = fitter(40)
+    for _ in range(steps):
+        fit.advance()
+    fit.latents[5] = bad
+    fit.best = fit.latents.clone()
+    with pytest.raises(InputError, match="the fit diverged: try another --seed"):
+        fit.run()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_diverge_are_not_quantised(bad: float) -> None:
+    fit = fitter(20)
+    fit.step = fit.config.soft_steps + fit.config.hard_steps
+    with torch.no_grad():
+        fit.net.parameter("context.out")[0, 0] = bad
+    with pytest.raises(InputError, match="the fit diverged"):
+        fit.advance()
+
+
+def test_huge_weights_are_quantised_within_the_format() -> None:
+    fit = fitter(20)
+    with torch.no_grad():
+        fit.net.parameter("tail.weight").fill_(1e6)
+        fit.net.parameter("skip").fill_(700.0)
+    coded = quantise_networks(
+        fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3, fit.prior
+    )
+    assert all(MIN_STEP <= tensor.step <= MAX_STEP for tensor in coded)
 
 
 def test_gain_follows_the_root_of_lambda() -> None:
