@@ -30,7 +30,7 @@ __all__ = [
     "result_to_values",
 ]
 
-LAYOUT = 2
+LAYOUT = 3
 """Version of what a state holds; goes up with every change of it, of presets or of the fit."""
 SAVE_SECONDS = 20.0
 """Seconds between two states on the disk: what a crash can lose."""
@@ -134,8 +134,6 @@ def core_result_to_values(result: CoreResult) -> dict[str, Any]:
         "fit": asdict(result.plan.fit),
         "gain": result.plan.gain,
         "start": result.plan.start,
-        "coded": [[t.symbols, t.step] for t in result.coded],
-        "grids": list(result.grids),
         "weights": dict(result.weights),
         "latents": result.latents,
         "payload": result.payload,
@@ -150,8 +148,6 @@ def core_result_from_values(stored: Mapping[str, Any]) -> CoreResult:
         fit[name] = tuple(fit[name])
     return CoreResult(
         CoreRound(CoreFitConfig(**fit), stored["gain"], stored["start"]),
-        [CodedTensor(symbols, step) for symbols, step in stored["coded"]],
-        list(stored["grids"]),
         stored["weights"],
         stored["latents"],
         stored["payload"],

@@ -93,6 +93,5 @@ class CoreWork(Work):
         decoded = decoded.requires_grad_(False).to(self.device)
         picture = CoreReconstructor(decoded, self.media.bit_depth).region(range(1), None)
         mse = self.mean_error(picture, samples, self.media.bit_depth)
-        return CoreResult(
-            plan, coded, seen, fitter.real_weights, fitter.latents.detach().clone(), payload, mse
-        )
+        latents = fitter.latents.detach().clone()
+        return CoreResult(plan, fitter.real_weights, latents, payload, mse)

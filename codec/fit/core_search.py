@@ -12,14 +12,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from codec.fit.core_loop import CoreFitConfig
 from codec.fit.search import Goal
 from codec.network.presets import latent_gain
-from formats.weights import CodedTensor
 
 __all__ = ["CoreResult", "CoreRound", "CoreSearch"]
 
@@ -59,16 +56,12 @@ class CoreResult:
 
     Attributes:
         plan: the round.
-        coded: network weights as integers.
-        grids: latents as integers, by level.
         weights, latents: real-valued, to start another round from.
         payload: bytes of the unit.
         mse: of the samples that a decoder returns, in [0, 1].
     """
 
     plan: CoreRound
-    coded: list[CodedTensor]
-    grids: list[npt.NDArray[np.int32]]
     weights: dict[str, Tensor]
     latents: Tensor
     payload: bytes

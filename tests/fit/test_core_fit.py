@@ -167,7 +167,7 @@ def simulate(goal: Goal, start: float, bits_at_one: float = 60.0) -> list[CoreRe
     while (plan := search.next_round(history)) is not None:
         size = int(bits_at_one * plan.fit.lam**-0.6 / 8) + 1
         mse = 0.3 * plan.fit.lam**0.8
-        history.append(CoreResult(plan, [], [], {}, torch.zeros(0), bytes(size), mse))
+        history.append(CoreResult(plan, {}, torch.zeros(0), bytes(size), mse))
         assert len(history) < 20
     return history
 
