@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +20,16 @@ from torch import Tensor
 from codec.fit.core_distortion import CoreDistortion
 from codec.network.core import CoreCoordX
 from codec.rate import ContextRate
+from formats.context import CONTEXT_BITS
 from formats.core import CoreConfig
 from formats.entropy import best_table
 from formats.priors import prior_tensors
 from formats.weights import CodedTensor
 
-__all__ = ["FINEST", "finest_step", "prior_weights", "quantise_networks", "set_weights"]
+__all__ = ["finest_step", "prior_weights", "quantise_networks", "set_weights"]
 
-FINEST = {"context.bias": -12, "context.hidden_bias": -12, "context.level": -12}
-"""Finest step of the context's tensors; 2^-6 for its other ones."""
 SYNTHESIS_FINEST = -14
+INTERPOLATION = ("kernel", "filter")
 COARSEST = 1
 PATIENCE = 3
 """A search that coarsens a step stops after this many choices worse than the best."""
@@ -38,9 +39,7 @@ ROUNDINGS = (0.5, 0.4, 0.3)
 
 def finest_step(name: str) -> int:
     """The finest step exponent tried for a tensor; for the context the format's limit."""
-    if name.startswith("context."):
-        return FINEST.get(name, -6)
-    return SYNTHESIS_FINEST
+    return -CONTEXT_BITS[name] if name in CONTEXT_BITS else SYNTHESIS_FINEST
 
 
 @torch.no_grad()
@@ -70,10 +69,8 @@ def quantise_networks(
     weights = {spec.name: net.parameter(spec.name).detach().clone() for spec in net.specs}
     for name, value in weights.items():  # the integer context network knows no finer values
         if name.startswith("context."):
-            weights[name] = torch.ldexp(
-                torch.ldexp(value, _exponent(value, -finest_step(name))).round(),
-                _exponent(value, finest_step(name)),
-            )
+            finest = 2.0 ** finest_step(name)
+            weights[name] = (value / finest).round() * finest
     context = {k: v for k, v in weights.items() if k.startswith("context.")}
     synthesis = {k: v for k, v in weights.items() if not k.startswith("context.")}
 
@@ -81,19 +78,21 @@ def quantise_networks(
         found = rate(context, latents, gradient=False, exact=True)
         return price * float(found.bits)
 
-    features: dict[str, Tensor] = {}
+    # What earlier tensors have settled (see the order below) is evaluated once.
+    features = cache(lambda: distortion.features(synthesis, grids))
+    smooth = cache(lambda: distortion.smooth(synthesis, features()))
 
     def synthesis_cost(name: str) -> float:
-        if name in ("kernel", "filter") or "value" not in features:
-            value = distortion.features(synthesis, grids)
-            if name in ("kernel", "filter"):
-                return distortion.error(synthesis, value)
-            features["value"] = value
-        return distortion.error(synthesis, features["value"])
+        if name in INTERPOLATION:
+            found = distortion.features(synthesis, grids)
+            return distortion.error(synthesis, distortion.smooth(synthesis, found))
+        if name.startswith("residual"):
+            return distortion.error(synthesis, smooth())
+        return distortion.error(synthesis, distortion.smooth(synthesis, features()))
 
     coded = {}
-    # Interpolation first: the features are then fixed for all that follows.
-    order = sorted((spec.name for spec in net.specs), key=lambda n: n not in ("kernel", "filter"))
+    # Interpolation first, then the 1x1 layers, then the 3x3 layers.
+    order = sorted((spec.name for spec in net.specs), key=lambda n: n not in INTERPOLATION)
     for name in order:
         if name.startswith("context."):
             coded[name] = _search(name, context, context_cost, price, prior.get(name))
@@ -135,6 +134,7 @@ def _search(
     base = torch.zeros_like(original) if prior is None else prior.to(original)
     delta = (original - base).double().cpu().numpy()
     best: tuple[float, CodedTensor] | None = None
+    silent: float | None = None  # the total of all zeros
 
     def attempt(step: int, offset: float) -> float:
         scaled = np.ldexp(delta, -step)
@@ -142,13 +142,17 @@ def _search(
         return try_symbols(symbols.astype(np.int32), step)
 
     def try_symbols(symbols: npt.NDArray[np.int32], step: int) -> float:
-        nonlocal best
+        nonlocal best, silent
+        if silent is not None and not symbols.any():
+            return silent
         tensor = CodedTensor(symbols, step if symbols.any() else 0)
         weights[name] = base + torch.from_numpy(tensor.values).to(original)
         bits = best_table(symbols)[1] + (16 if symbols.any() else 8)
         total = cost(name) + price * bits
         if best is None or total < best[0]:
             best = total, tensor
+        if not symbols.any():
+            silent = total
         return total
 
     limit = finest_step(name)
@@ -172,7 +176,3 @@ def _search(
     try_symbols(np.zeros(delta.shape, np.int32), 0)  # eight bits
     weights[name] = base + torch.from_numpy(best[1].values).to(original)
     return best[1]
-
-
-def _exponent(like: Tensor, exponent: int) -> Tensor:
-    return torch.tensor(exponent, device=like.device)

@@ -107,13 +107,17 @@ class CoreDistortion:
         return torch.stack(planes).flatten(1).mul_(self.gain)
 
     @torch.no_grad()
-    def error(self, weights: Mapping[str, Tensor], features: Tensor) -> float:
-        """Mean squared error of the clamped samples of given features."""
-        samples = self._tail(weights, features).view(self.target.shape)
+    def smooth(self, weights: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Samples of given features before the 3x3 layers: (channels, height, width)."""
+        return self._tail(weights, features).view(self.target.shape)
+
+    @torch.no_grad()
+    def error(self, weights: Mapping[str, Tensor], samples: Tensor) -> float:
+        """Mean squared error once the 3x3 layers have seen these samples."""
         for layer in range(self.config.residuals):
             padded = F.pad(samples[None], (1, 1, 1, 1), mode="replicate")[0].contiguous()
             samples = self._convolve(weights, layer, padded, samples)
-        return float((samples.clamp_(0, 1) - self.target).square_().mean())
+        return float((samples.clamp(0, 1) - self.target).square_().mean())
 
     # -- 1x1 layers ------------------------------------------------------------------------
 

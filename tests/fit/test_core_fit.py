@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from codec.fit.core_distortion import CoreDistortion
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.fit.core_search import CoreResult, CoreSearch
 from codec.fit.search import Goal
@@ -15,13 +18,13 @@ from codec.fit.soft import soft_round, soft_round_noisy
 from codec.fit.state import load_state, save_state
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network, latent_gain
-from codec.quantise_core import finest_step, prior_weights, quantise_networks
+from codec.quantise_core import finest_step, prior_weights, quantise_networks, set_weights
 from codec.signal import to_signal
 from formats.errors import InputError
 from formats.header import Header, MediaKind
 from formats.latents import level_bits
 from formats.unit import pack_core_unit, unpack_core_unit
-from formats.weights import MAX_STEP, MIN_STEP
+from formats.weights import MAX_STEP, MIN_STEP, CodedTensor
 from tests.conftest import picture
 
 CPU = torch.device("cpu")
@@ -149,6 +152,34 @@ def test_huge_weights_are_quantised_within_the_format() -> None:
         fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3, fit.prior
     )
     assert all(MIN_STEP <= tensor.step <= MAX_STEP for tensor in coded)
+
+
+def test_a_picture_is_evaluated_once_for_all_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = fitter(20)
+    zeros = [CodedTensor(np.zeros(spec.shape, np.int32), 0) for spec in fit.net.specs]
+    set_weights(fit.net, zeros, fit.prior)
+    counts: Counter[str] = Counter()
+
+    def count(part: str) -> None:
+        real = getattr(CoreDistortion, part)
+
+        def counted(*args: Any) -> Any:
+            counts[part] += 1
+            return real(*args)
+
+        monkeypatch.setattr(CoreDistortion, part, counted)
+
+    for part in ("features", "smooth", "error"):
+        count(part)
+    coded = quantise_networks(
+        fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3, fit.prior
+    )
+    assert not any(tensor.symbols.any() for tensor in coded)
+    synthesis = [name for name in fit.weights() if not name.startswith("context.")]
+    residual = [name for name in synthesis if name.startswith("residual")]
+    assert counts["error"] == len(synthesis)
+    assert counts["smooth"] == len(synthesis) - len(residual) + 1
+    assert counts["features"] == 3
 
 
 def test_gain_follows_the_root_of_lambda() -> None:
