@@ -8,7 +8,7 @@ from codec.core_reconstruct import CoreReconstructor
 from codec.network import CoordX
 from codec.network.core import CoreCoordX
 from codec.quantise import load_tensors
-from codec.quantise_core import prior_weights, set_weights
+from codec.quantise_core import set_weights
 from codec.reconstruct import Reconstructor
 from formats.container import Container
 from formats.core import CoreConfig
@@ -29,7 +29,7 @@ def reconstructor_of_unit(
     if isinstance(header.network, CoreConfig):
         unit = container.core_unit(number)
         core = CoreCoordX(header.network, lengths, header.channels, seed=None)
-        set_weights(core, unit.tensors, prior_weights(header.network, header.channels))
+        set_weights(core, unit.tensors)
         core.load_latents(unit.grids())
         core = core.requires_grad_(False).eval().to(device)
         return CoreReconstructor(core, header.bit_depth)

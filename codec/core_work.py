@@ -13,7 +13,7 @@ from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.fit.core_search import CoreResult, CoreRound, CoreSearch
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
-from codec.quantise_core import prior_weights, set_weights
+from codec.quantise_core import set_weights, start_from_prior
 from codec.signal import Samples, to_signal
 from codec.work import FinishedUnit, Work
 from formats.core import CoreConfig
@@ -52,7 +52,6 @@ class CoreWork(Work):
             assert goal.psnr is not None
             lam = PSNR_FACTOR * 10 ** (-goal.psnr / 10)
         self.shape = self.network or core_network(self.height, self.width, lam)
-        self.prior = prior_weights(self.shape, self.channels)
         first = CoreFitConfig.of(lam, self.options.budget, self.options.seed)
         search = CoreSearch(goal, first)
         history = [core_result_from_values(h) for h in self.checkpoint.history]
@@ -74,11 +73,9 @@ class CoreWork(Work):
     ) -> CoreResult:
         network = replace(self.shape, gain=plan.gain)
         net = CoreCoordX(network, self.lengths(0), self.channels, seed=plan.fit.seed)
+        start_from_prior(net)
         net = net.to(self.device)
-        with torch.no_grad():
-            for name, value in self.prior.items():
-                net.parameter(name).copy_(value)
-        fitter = CoreFitter(net, signal, plan.fit, self.prior)
+        fitter = CoreFitter(net, signal, plan.fit)
         if plan.start is not None:
             net.assign(history[plan.start].weights)
             fitter.start_from(history[plan.start].latents)
@@ -88,7 +85,7 @@ class CoreWork(Work):
         coded, grids = fitter.result()
         payload, seen = pack_core_unit(0, network, coded, grids, self.height, self.width)
         decoded = CoreCoordX(network, self.lengths(0), self.channels, seed=None)
-        set_weights(decoded, coded, self.prior)
+        set_weights(decoded, coded)
         decoded.load_latents(seen)
         decoded = decoded.requires_grad_(False).to(self.device)
         picture = CoreReconstructor(decoded, self.media.bit_depth).region(range(1), None)

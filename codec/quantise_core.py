@@ -9,7 +9,7 @@ Context tensors change only the rate, the others only the distortion.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -21,12 +21,17 @@ from codec.fit.core_distortion import CoreDistortion
 from codec.network.core import CoreCoordX
 from codec.rate import ContextRate
 from formats.context import CONTEXT_BITS
-from formats.core import CoreConfig
 from formats.entropy import best_table
 from formats.priors import prior_tensors
 from formats.weights import CodedTensor
 
-__all__ = ["finest_step", "prior_weights", "quantise_networks", "set_weights"]
+__all__ = [
+    "finest_step",
+    "prior_weights",
+    "quantise_networks",
+    "set_weights",
+    "start_from_prior",
+]
 
 SYNTHESIS_FINEST = -14
 INTERPOLATION = ("kernel", "filter")
@@ -50,7 +55,6 @@ def quantise_networks(
     latents: Tensor,
     grids: Sequence[Tensor],
     lam: float,
-    prior: Mapping[str, Tensor],
 ) -> list[CodedTensor]:
     """Choose symbols for every tensor, and set the network to what they mean.
 
@@ -59,13 +63,13 @@ def quantise_networks(
         distortion, rate: the two terms of the loss.
         latents: integer-valued, one vector; grids: the same by level.
         lam: mean squared error per bit per pixel.
-        prior: weights that symbols are relative to; missing ones are zero.
 
     Returns:
         The tensors in coding order.
     """
     pixels = distortion.target.shape[-1] * distortion.target.shape[-2]
     price = lam / pixels
+    prior = prior_weights(net)
     weights = {spec.name: net.parameter(spec.name).detach().clone() for spec in net.specs}
     for name, value in weights.items():  # the integer context network knows no finer values
         if name.startswith("context."):
@@ -99,27 +103,36 @@ def quantise_networks(
         else:
             coded[name] = _search(name, synthesis, synthesis_cost, price, prior.get(name))
     tensors = [coded[spec.name] for spec in net.specs]
-    set_weights(net, tensors, prior)
+    set_weights(net, tensors)
     return tensors
 
 
-def prior_weights(config: CoreConfig, channels: int) -> dict[str, Tensor]:
-    """What coded weights are added to, by name; tensors that start from zero are left out."""
+def prior_weights(net: CoreCoordX) -> dict[str, Tensor]:
+    """What a network's coded weights are added to, by name, on its device.
+
+    Tensors that start from zero are left out.
+    """
     return {
-        name: torch.from_numpy(tensor.weights.astype(np.float32))
-        for name, tensor in prior_tensors(config, channels).items()
+        name: torch.from_numpy(tensor.weights.astype(np.float32)).to(net.parameter(name).detach())
+        for name, tensor in prior_tensors(net.config, net.channels).items()
     }
 
 
-def set_weights(
-    net: CoreCoordX, tensors: Sequence[CodedTensor], prior: Mapping[str, Tensor]
-) -> None:
+@torch.no_grad()
+def start_from_prior(net: CoreCoordX) -> None:
+    """Replace the weights that the network's prior knows."""
+    for name, value in prior_weights(net).items():
+        net.parameter(name).copy_(value)
+
+
+@torch.no_grad()
+def set_weights(net: CoreCoordX, tensors: Sequence[CodedTensor]) -> None:
     """Set the network to what coded tensors mean."""
-    with torch.no_grad():
-        for spec, tensor in zip(net.specs, tensors, strict=True):
-            parameter = net.parameter(spec.name)
-            value = torch.from_numpy(tensor.values).to(parameter)
-            parameter.copy_(value + prior[spec.name].to(value) if spec.name in prior else value)
+    prior = prior_weights(net)
+    for spec, tensor in zip(net.specs, tensors, strict=True):
+        parameter = net.parameter(spec.name)
+        value = torch.from_numpy(tensor.values).to(parameter)
+        parameter.copy_(value + prior[spec.name] if spec.name in prior else value)
 
 
 def _search(
@@ -131,7 +144,7 @@ def _search(
 ) -> CodedTensor:
     """The cheapest symbols of one tensor; leaves `weights` at what they mean."""
     original = weights[name]
-    base = torch.zeros_like(original) if prior is None else prior.to(original)
+    base = torch.zeros_like(original) if prior is None else prior
     delta = (original - base).double().cpu().numpy()
     best: tuple[float, CodedTensor] | None = None
     silent: float | None = None  # the total of all zeros

@@ -25,7 +25,7 @@ from codec.core_reconstruct import CoreReconstructor
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
-from codec.quantise_core import prior_weights, set_weights
+from codec.quantise_core import set_weights, start_from_prior
 from codec.signal import to_signal
 from codec.work import Work
 from formats.core import CoreConfig
@@ -66,18 +66,15 @@ def measure(samples: Any, config: CoreConfig, fit: CoreFitConfig) -> dict[str, A
     """Encode and decode a picture."""
     height, width, channels = samples.shape
     net = CoreCoordX(config, {"y": height, "x": width}, channels, seed=fit.seed)
-    prior = prior_weights(config, channels)
-    with torch.no_grad():
-        for name, value in prior.items():
-            net.parameter(name).copy_(value)
-    fitter = CoreFitter(net, to_signal(samples, 8, torch.device("cpu")), fit, prior)
+    start_from_prior(net)
+    fitter = CoreFitter(net, to_signal(samples, 8, torch.device("cpu")), fit)
     started = time.perf_counter()
     fitter.run()
     seconds = time.perf_counter() - started
     coded, grids = fitter.result()
     payload, seen = pack_core_unit(0, config, coded, grids, height, width)
     decoded = CoreCoordX(config, {"y": height, "x": width}, channels, seed=None)
-    set_weights(decoded, coded, prior)
+    set_weights(decoded, coded)
     decoded.load_latents(seen)
     picture = CoreReconstructor(decoded.requires_grad_(False), 8).region(range(1), None)
     mse = Work.mean_error(picture, samples, 8)

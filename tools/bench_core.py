@@ -27,7 +27,7 @@ from codec.evaluate.machine import peak_memory
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
-from codec.quantise_core import prior_weights
+from codec.quantise_core import start_from_prior
 from codec.signal import Samples, to_signal
 from formats.container import Container
 from formats.header import Header
@@ -62,13 +62,9 @@ def step_time(samples: Samples, lam: float, device: torch.device, repeats: int) 
     height, width, channels = samples.shape
     config = core_network(height, width, lam)
     net = CoreCoordX(config, {"y": height, "x": width}, channels)
-    prior = prior_weights(config, channels)
-    with torch.no_grad():
-        for name, value in prior.items():
-            net.parameter(name).copy_(value)
-    net = net.to(device)
+    start_from_prior(net)
     fit = CoreFitConfig.of(lam, 10**6)
-    fitter = CoreFitter(net, to_signal(samples, 8, device), fit, prior)
+    fitter = CoreFitter(net.to(device), to_signal(samples, 8, device), fit)
     return median(fitter.advance, repeats)
 
 

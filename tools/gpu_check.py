@@ -29,6 +29,7 @@ from codec.fit.loop import FitConfig, Fitter
 from codec.network import CoordX
 from codec.network.core import CoreCoordX
 from codec.network.presets import coding_network, core_network, paper_network
+from codec.quantise_core import start_from_prior
 from codec.rate.predictor import TorchContextNetwork
 from codec.reconstruct import Reconstructor
 from formats.container import Container
@@ -105,9 +106,9 @@ def timings(device: torch.device) -> list[dict[str, Any]]:
         net = CoordX(config, lengths, 3).to(device)
         fitter = Fitter(net, signal, FitConfig(lam=2e-3, steps=1000))
         step = median_ms(fitter.advance, 20, device)
-        core = core_network(height, width, 1e-3)
-        core_fit = CoreFitConfig.of(1e-3, 10**6)
-        core_fitter = CoreFitter(CoreCoordX(core, lengths, 3).to(device), signal, core_fit)
+        core = CoreCoordX(core_network(height, width, 1e-3), lengths, 3)
+        start_from_prior(core)
+        core_fitter = CoreFitter(core.to(device), signal, CoreFitConfig.of(1e-3, 10**6))
         core_step = median_ms(core_fitter.advance, 20, device)
         still = net.requires_grad_(False)
         row: dict[str, Any] = {

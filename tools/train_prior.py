@@ -22,10 +22,10 @@ from PIL import Image
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.network.core import CoreCoordX
 from codec.network.presets import latent_gain
+from codec.quantise_core import start_from_prior
 from formats.atomic import write_bytes
 from formats.context import CONTEXT_BITS
 from formats.core import CoreConfig
-from formats.priors import prior_tensors
 
 FINEST = 12
 """Fractional bits of the weights outside the context network."""
@@ -89,12 +89,18 @@ def main() -> None:
     )
     lengths = {"y": target.shape[1], "x": target.shape[2]}
     net = CoreCoordX(config, lengths, 3)
-    with torch.no_grad():
-        for name, tensor in prior_tensors(config, 3).items():
-            net.parameter(name).copy_(torch.from_numpy(tensor.weights))
+    start_from_prior(net)
     net = net.to(args.device)
-    # Only the soft stage: the networks are wanted, not the integers of these pictures.
-    fit = CoreFitConfig(args.lam, args.steps, rate=args.rate, soft_share=1.0, hard_share=0.0)
+    # Only the soft stage: the networks are wanted, not the integers of these pictures. And
+    # nothing ties a new prior to the one it starts from: a difference has no price.
+    fit = CoreFitConfig(
+        args.lam,
+        args.steps,
+        rate=args.rate,
+        soft_share=1.0,
+        hard_share=0.0,
+        weight_price=0.0 if args.start else 1.0,
+    )
     fitter = CoreFitter(net, target, fit)
     started = time.perf_counter()
     while fitter.step + 1 < args.steps:

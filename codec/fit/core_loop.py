@@ -30,7 +30,7 @@ from codec.fit.progress import Progress
 from codec.fit.rate import laplace_bits
 from codec.fit.soft import soft_round, soft_round_noisy
 from codec.network.core import CoreCoordX
-from codec.quantise_core import quantise_networks
+from codec.quantise_core import prior_weights, quantise_networks
 from codec.rate import ContextRate
 from codec.rate.context import RateResult
 from formats.errors import InputError
@@ -130,18 +130,11 @@ class CoreFitter:
         net: the network, on its device; its `latents` are where the fit starts.
         target: (channels, height, width) float32 samples in [0, 1], on the same device.
         config: see `CoreFitConfig`.
-        prior: integer-valued weights that symbols are relative to, by name; empty for none.
     """
 
-    def __init__(
-        self,
-        net: CoreCoordX,
-        target: Tensor,
-        config: CoreFitConfig,
-        prior: Mapping[str, Tensor] | None = None,
-    ) -> None:
+    def __init__(self, net: CoreCoordX, target: Tensor, config: CoreFitConfig) -> None:
         self.net, self.target, self.config = net, target, config
-        self.prior = dict(prior or {})
+        self.prior = prior_weights(net)
         self.pixels = target.shape[-1] * target.shape[-2]
         self.shapes = [(q.shape[0], q.shape[1]) for q in net.latents]
         self.latents = torch.cat([q.flatten() for q in net.latents]).to(target.device)
@@ -265,10 +258,10 @@ class CoreFitter:
         self.real_weights = {name: value.clone() for name, value in self.weights().items()}
         _require_finite(self.latents, *self.real_weights.values())
         latents = self.latents.round()
+        grids = self.split(latents)
         self.coded = quantise_networks(
-            self.net, self.distortion, self.rate, latents, self.split(latents),
-            self.config.lam, self.prior,
-        )  # fmt: skip
+            self.net, self.distortion, self.rate, latents, grids, self.config.lam
+        )
 
     def _keep(self, found: DistortionResult, rate: RateResult, quantised: Tensor) -> None:
         if self.step % 10 and self.step + 1 < self.config.steps:

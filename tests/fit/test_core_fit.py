@@ -18,7 +18,13 @@ from codec.fit.soft import soft_round, soft_round_noisy
 from codec.fit.state import load_state, save_state
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network, latent_gain
-from codec.quantise_core import finest_step, prior_weights, quantise_networks, set_weights
+from codec.quantise_core import (
+    finest_step,
+    prior_weights,
+    quantise_networks,
+    set_weights,
+    start_from_prior,
+)
 from codec.signal import to_signal
 from formats.errors import InputError
 from formats.header import Header, MediaKind
@@ -35,11 +41,8 @@ def fitter(steps: int = 60, lam: float = 1e-3, seed: int = 0) -> CoreFitter:
     target = to_signal(samples, 8, CPU)
     config = core_network(40, 56, lam)
     net = CoreCoordX(config, {"y": 40, "x": 56}, 3, seed=seed)
-    prior = prior_weights(config, 3)
-    with torch.no_grad():
-        for name, value in prior.items():
-            net.parameter(name).copy_(value)
-    return CoreFitter(net, target, CoreFitConfig.of(lam, steps, seed), prior)
+    start_from_prior(net)
+    return CoreFitter(net, target, CoreFitConfig.of(lam, steps, seed))
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 0.3, 5.0])
@@ -74,6 +77,19 @@ def test_a_fit_lowers_the_loss_and_ends_in_integers() -> None:
     for spec, tensor in zip(fit.net.specs, coded, strict=True):
         assert tensor.symbols.shape == spec.shape
         assert tensor.step >= finest_step(spec.name) or not tensor.symbols.any()
+
+
+def test_weights_that_are_those_of_the_prior_cost_nothing() -> None:
+    fit = fitter()
+    for parameter in fit.net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    fit._charge_weights()
+    assert not any(p.grad is None or bool(p.grad.any()) for p in fit.net.parameters())
+
+
+def test_the_prior_is_where_the_network_is() -> None:
+    net = fitter().net.to("meta")
+    assert {value.device.type for value in prior_weights(net).values()} == {"meta"}
 
 
 def test_the_estimate_is_what_the_file_costs() -> None:
@@ -148,16 +164,14 @@ def test_huge_weights_are_quantised_within_the_format() -> None:
     with torch.no_grad():
         fit.net.parameter("tail.weight").fill_(1e6)
         fit.net.parameter("skip").fill_(700.0)
-    coded = quantise_networks(
-        fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3, fit.prior
-    )
+    coded = quantise_networks(fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3)
     assert all(MIN_STEP <= tensor.step <= MAX_STEP for tensor in coded)
 
 
 def test_a_picture_is_evaluated_once_for_all_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = fitter(20)
     zeros = [CodedTensor(np.zeros(spec.shape, np.int32), 0) for spec in fit.net.specs]
-    set_weights(fit.net, zeros, fit.prior)
+    set_weights(fit.net, zeros)
     counts: Counter[str] = Counter()
 
     def count(part: str) -> None:
@@ -171,9 +185,7 @@ def test_a_picture_is_evaluated_once_for_all_zeros(monkeypatch: pytest.MonkeyPat
 
     for part in ("features", "smooth", "error"):
         count(part)
-    coded = quantise_networks(
-        fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3, fit.prior
-    )
+    coded = quantise_networks(fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3)
     assert not any(tensor.symbols.any() for tensor in coded)
     synthesis = [name for name in fit.weights() if not name.startswith("context.")]
     residual = [name for name in synthesis if name.startswith("residual")]
