@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from codec.core_reconstruct import CoreReconstructor
@@ -12,8 +17,9 @@ from codec.quantise_core import set_weights
 from codec.reconstruct import Reconstructor
 from formats.container import Container
 from formats.core import CoreConfig
+from formats.weights import CodedTensor
 
-__all__ = ["reconstructor_of_unit"]
+__all__ = ["core_reconstructor", "reconstructor_of_unit"]
 
 
 def reconstructor_of_unit(
@@ -28,11 +34,41 @@ def reconstructor_of_unit(
     lengths = header.lengths(container.unit_frames[number])
     if isinstance(header.network, CoreConfig):
         unit = container.core_unit(number)
-        core = CoreCoordX(header.network, lengths, header.channels, seed=None)
-        set_weights(core, unit.tensors)
-        core.load_latents(unit.grids())
-        core = core.requires_grad_(False).eval().to(device)
-        return CoreReconstructor(core, header.bit_depth)
+        return core_reconstructor(
+            header.network,
+            lengths,
+            header.channels,
+            unit.tensors,
+            unit.grids(),
+            header.bit_depth,
+            device,
+        )
     net = CoordX(header.network, lengths, header.channels, seed=None)
     load_tensors(net, container.unit(number))
     return Reconstructor(net.requires_grad_(False).eval().to(device), header.bit_depth)
+
+
+def core_reconstructor(
+    config: CoreConfig,
+    lengths: Mapping[str, int],
+    channels: int,
+    tensors: Sequence[CodedTensor],
+    grids: Sequence[npt.NDArray[np.integer[Any]]],
+    bit_depth: int,
+    device: torch.device,
+) -> CoreReconstructor:
+    """The integers of a picture with core fusion as a network on `device`, ready to evaluate.
+
+    Args:
+        config: its network.
+        lengths: {"y": height, "x": width} in pixels.
+        channels: of its samples.
+        tensors: weights in coding order.
+        grids: latents by level, (h_l, w_l), as a decoder sees them.
+        bit_depth: of the samples returned.
+        device: where to evaluate.
+    """
+    net = CoreCoordX(config, lengths, channels, seed=None)
+    set_weights(net, tensors)
+    net.load_latents(grids)
+    return CoreReconstructor(net.requires_grad_(False).eval().to(device), bit_depth)

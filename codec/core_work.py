@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import torch
 
+from codec.bitstream import core_reconstructor
 from codec.checkpoint import core_result_from_values, core_result_to_values
-from codec.core_reconstruct import CoreReconstructor
 from codec.fit.budget import lambda_of_bits
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.fit.core_search import CoreResult, CoreRound, CoreSearch
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
-from codec.quantise_core import set_weights, start_from_prior
+from codec.quantise_core import start_from_prior
 from codec.signal import Samples, to_signal
 from codec.work import FinishedUnit, Work
 from formats.core import CoreConfig
@@ -84,11 +84,10 @@ class CoreWork(Work):
         self.advance(fitter, 0, len(history))
         coded, grids = fitter.result()
         payload, seen = pack_core_unit(0, network, coded, grids, self.height, self.width)
-        decoded = CoreCoordX(network, self.lengths(0), self.channels, seed=None)
-        set_weights(decoded, coded)
-        decoded.load_latents(seen)
-        decoded = decoded.requires_grad_(False).to(self.device)
-        picture = CoreReconstructor(decoded, self.media.bit_depth).region(range(1), None)
-        mse = self.mean_error(picture, samples, self.media.bit_depth)
+        depth = self.media.bit_depth
+        decoder = core_reconstructor(
+            network, self.lengths(0), self.channels, coded, seen, depth, self.device
+        )
+        mse = self.mean_error(decoder.region(range(1), None), samples, depth)
         latents = fitter.latents.detach().clone()
         return CoreResult(plan, fitter.real_weights, latents, payload, mse)

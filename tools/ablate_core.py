@@ -21,11 +21,11 @@ from typing import Any
 import kodak
 import torch
 
-from codec.core_reconstruct import CoreReconstructor
+from codec.bitstream import core_reconstructor
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
-from codec.quantise_core import set_weights, start_from_prior
+from codec.quantise_core import start_from_prior
 from codec.signal import to_signal
 from codec.work import Work
 from formats.core import CoreConfig
@@ -65,19 +65,17 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def measure(samples: Any, config: CoreConfig, fit: CoreFitConfig) -> dict[str, Any]:
     """Encode and decode a picture."""
     height, width, channels = samples.shape
-    net = CoreCoordX(config, {"y": height, "x": width}, channels, seed=fit.seed)
+    lengths, device = {"y": height, "x": width}, torch.device("cpu")
+    net = CoreCoordX(config, lengths, channels, seed=fit.seed)
     start_from_prior(net)
-    fitter = CoreFitter(net, to_signal(samples, 8, torch.device("cpu")), fit)
+    fitter = CoreFitter(net, to_signal(samples, 8, device), fit)
     started = time.perf_counter()
     fitter.run()
     seconds = time.perf_counter() - started
     coded, grids = fitter.result()
     payload, seen = pack_core_unit(0, config, coded, grids, height, width)
-    decoded = CoreCoordX(config, {"y": height, "x": width}, channels, seed=None)
-    set_weights(decoded, coded)
-    decoded.load_latents(seen)
-    picture = CoreReconstructor(decoded.requires_grad_(False), 8).region(range(1), None)
-    mse = Work.mean_error(picture, samples, 8)
+    decoder = core_reconstructor(config, lengths, channels, coded, seen, 8, device)
+    mse = Work.mean_error(decoder.region(range(1), None), samples, 8)
     bpp = 8 * len(payload) / (height * width)
     weights = sum(best_table(t.symbols)[1] + 16 for t in coded) / (height * width)
     return {
