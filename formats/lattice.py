@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BASE", "LIMIT", "Pass", "passes", "plane"]
+__all__ = ["BASE", "LIMIT", "PLACES", "WINDOWS", "Pass", "passes", "plane"]
 
 Grid = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -31,16 +31,17 @@ BASE = 3
 """Type of the base pass; 0, 1 and 2 are d, h and v."""
 _BEFORE, _AFTER = 1, 2  # zeros around a plane
 
-# Windows by type: (plane, first row, first column, rows, columns), offsets in quads. Together,
-# row by row, they list the context inputs in the order of the weights' columns.
-_EE, _EO, _OO = 0, 1, 2
-_WINDOWS = (
+_EE, _EO, _OE, _OO = (0, 0), (0, 1), (1, 0), (1, 1)
+PLACES = (_OO, _EO, _OE)
+"""Position (row, column) within its quad, by type."""
+WINDOWS = (
     ((_EE, -1, 0, 1, 2), (_EE, 0, -1, 2, 4), (_EE, 2, 0, 1, 2)),
     ((_EE, -1, 0, 3, 2), (_OO, -1, -1, 2, 3)),
     ((_EE, 0, -1, 2, 3), (_OO, -1, -1, 3, 2), (_EO, 0, -1, 2, 2)),
 )
-# Position within its quad by type: (row, column).
-_PLACES = ((1, 1), (0, 1), (1, 0))
+"""What each type sees: (place, first row, first column, rows, columns), offsets in quads, of the
+plane of all positions with that place. Together, row by row, the windows list the context inputs
+in the order of the weights' columns."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +134,11 @@ def _octave(grid: Grid, octave: int, parent: Floats | None) -> Iterator[Pass]:
     step = 1 << octave
     lattice = grid[::step, ::step]
     quads = (lattice.shape[0] + 1) // 2, (lattice.shape[1] + 1) // 2
-    planes = {_EE: plane(lattice[::2, ::2], *quads)}
-    for kind, (down, right) in enumerate(_PLACES):
+    planes = {}
+    for kind, (down, right) in enumerate(PLACES):
         shape = (lattice.shape[0] + 1 - down) // 2, (lattice.shape[1] + 1 - right) // 2
-        if kind == 1:
-            planes[_OO] = plane(lattice[1::2, 1::2], *quads)
-        elif kind == 2:
-            planes[_EO] = plane(lattice[::2, 1::2], *quads)
+        known = PLACES[kind - 1] if kind else _EE  # filled since the last pass
+        planes[known] = plane(lattice[known[0] :: 2, known[1] :: 2], *quads)
         if not shape[0] or not shape[1]:
             continue
         above = None
@@ -154,7 +153,7 @@ def _octave(grid: Grid, octave: int, parent: Floats | None) -> Iterator[Pass]:
             shape,
             tuple(
                 _view(planes[source], (top, left), (rows, cols), shape)
-                for source, top, left, rows, cols in _WINDOWS[kind]
+                for source, top, left, rows, cols in WINDOWS[kind]
             ),
             above,
         )

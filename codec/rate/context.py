@@ -17,40 +17,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from codec.rate.jobs import WINDOW, BaseJob, GatherJob, Job, SliceJob, plan
+from codec.rate.jobs import TYPES, WINDOW, BaseJob, GatherJob, Job, SliceJob, plan
 from codec.rate.laplace import laplace_rate
+from formats.context import MEAN_LIMIT, MIDDLE, TOP, TOP_SCALE
 from formats.core import CoreConfig
+from formats.lattice import LIMIT
 
 __all__ = ["ContextRate", "RateResult"]
 
 NATS = math.log(2) / 5
 """One scale index in nats: b = 2^((s - 22) / 5)."""
-MIDDLE, TOP = 22.0, 63.0
-"""Scale index where b = 1, and the largest one."""
-START = 44.0
-"""Scale index of a network that says nothing: b = 21. A large scale at the start keeps the rate
-from crushing small latents before they are worth anything (C3, appendix B)."""
-MEAN_LIMIT = 16376.0
-"""Largest mean in 1/8 of the integer network."""
-REACH = 127.0
-"""Latents as context are clipped to this magnitude."""
-LARGEST = 4095 / 64
+UNIT = 22
+"""Scale index where b = 1 (formats/tables.py). A network that says nothing has the index MIDDLE,
+b = 21: a large scale at the start keeps the rate from crushing small latents before they are
+worth anything (C3, appendix B)."""
+LARGEST = TOP / 64
 """Largest activation."""
-
-# Columns of context.first: type d, then h, then v (formats/SPEC.md), as rows of a window.
-EE = [("ee", i, j) for i in range(-1, 3) for j in range(-1, 3) if {i, j} - {-1, 2}]
-TYPES = (
-    EE,
-    [
-        *(("ee", i, j) for i in (-1, 0, 1) for j in (0, 1)),
-        *(("oo", i, j) for i in (-1, 0) for j in (-1, 0, 1)),
-    ],
-    [
-        *(("ee", i, j) for i in (0, 1) for j in (-1, 0, 1)),
-        *(("oo", i, j) for i in (-1, 0, 1) for j in (-1, 0)),
-        *(("eo", i, j) for i in (0, 1) for j in (-1, 0)),
-    ],
-)
 
 
 @dataclass
@@ -164,7 +146,7 @@ class _Evaluation:
         self.grad = {k: torch.zeros_like(v) for k, v in self.w.items()}
         self.first_grad = torch.zeros_like(self.first)
         # One more latent, always zero: whatever lies outside its grid.
-        self.known = torch.cat([latents.clamp(-REACH, REACH), latents.new_zeros(1)])
+        self.known = torch.cat([latents.clamp(-LIMIT, LIMIT), latents.new_zeros(1)])
         self.known_grad = torch.zeros_like(self.known)
         self.magnitude = self.known.abs() if self.config.magnitudes else None
         self.magnitude_grad = torch.zeros_like(self.known) if self.config.magnitudes else None
@@ -257,14 +239,14 @@ class _Evaluation:
         if self.exact:
             mu = torch.floor(mu * 8 + 0.5) / 8
             index = torch.floor(index + 0.5)
-        clamped = index.clamp(-START, TOP - START)
+        clamped = index.clamp(-MIDDLE, TOP_SCALE - MIDDLE)
         if self.exact:  # index 0: not coded
-            live = (clamped > -START).to(z.dtype)
+            live = (clamped > -MIDDLE).to(z.dtype)
             mask = live if mask is None else mask * live
-        log_scale = (clamped + (START - MIDDLE)) * NATS
+        log_scale = (clamped + (MIDDLE - UNIT)) * NATS
         if self.found is not None:
             limit = MEAN_LIMIT / 8
-            self._last = torch.stack([mu.clamp(-limit, limit) * 8, clamped + START])
+            self._last = torch.stack([mu.clamp(-limit, limit) * 8, clamped + MIDDLE])
         bits, by_q, by_log = laplace_rate(targets, mu, log_scale, mask)
         if not self.wanted:
             return bits, z, targets

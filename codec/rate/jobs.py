@@ -16,19 +16,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["WINDOW", "BaseJob", "GatherJob", "Job", "SliceJob", "plan"]
+from formats.lattice import PLACES, WINDOWS
 
-# Inputs as (plane, row, column) relative to a quad; planes by the parities of their positions.
-WINDOW = [
-    *(("ee", i, j) for i in range(-1, 3) for j in range(-1, 3)),
-    *(("oo", i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)),
-    *(("eo", i, j) for i in (0, 1) for j in (-1, 0)),
+__all__ = ["TYPES", "WINDOW", "BaseJob", "GatherJob", "Job", "SliceJob", "plan"]
+
+TYPES = [
+    [
+        (place, i, j)
+        for place, top, left, rows, columns in windows
+        for i in range(top, top + rows)
+        for j in range(left, left + columns)
+    ]
+    for windows in WINDOWS
 ]
-PARITY = {"ee": (0, 0), "oo": (1, 1), "eo": (0, 1)}
-TARGETS = ((1, 1), (0, 1), (1, 0))
-"""Parities (row, column) of the positions of the three types: d, h, v."""
-UNUSED = {("ee", i, j) for i in (-1, 2) for j in (-1, 2)} | {("oo", 1, 1)}
-USED = [n for n, row in enumerate(WINDOW) if row not in UNUSED]
+"""Inputs of the types d, h, v in the order of the weights' columns: the place of a position in its
+quad, and the quad's row and column relative to the one that is predicted."""
+
+
+def _boxes() -> dict[tuple[int, int], tuple[range, range]]:
+    """Rows and columns of quads that the types together see, by place."""
+    found = {}
+    for wanted in dict.fromkeys(place for inputs in TYPES for place, _, _ in inputs):
+        rows = [i for inputs in TYPES for place, i, _ in inputs if place == wanted]
+        columns = [j for inputs in TYPES for place, _, j in inputs if place == wanted]
+        found[wanted] = range(min(rows), max(rows) + 1), range(min(columns), max(columns) + 1)
+    return found
+
+
+BOXES = _boxes()
+WINDOW = [(place, i, j) for place, (rows, columns) in BOXES.items() for i in rows for j in columns]
+"""Inputs of a quad: whole rectangles, which can be copied at once."""
+USED = [n for n, row in enumerate(WINDOW) if any(row in inputs for inputs in TYPES)]
+"""Rows of the window that some type sees."""
 
 CHUNK = 4096
 """Quads of a job on a CPU: 3 * 16 activations of each are 768 KiB, the size of a cache."""
@@ -145,20 +164,15 @@ class SliceJob:
             plane = self._plane(flat)
             stride = plane.stride(0)
             first = number * size
-            # Start of each plane's window: quad -1, or 0, in rows and columns.
-            for name, height, width, i, j in (
-                ("ee", 4, 4, 0, 0),
-                ("oo", 3, 3, 0, 0),
-                ("eo", 2, 2, 1, 0),
-            ):
-                a, b = PARITY[name]
+            for (a, b), (down, right) in BOXES.items():
                 view = plane.as_strided(
-                    (height, width, rows, columns),
+                    (len(down), len(right), rows, columns),
                     (2 * stride, 2, 2 * stride, 2),
-                    (2 * i + a) * stride + 2 * j + b,
+                    (2 * (down.start + 1) + a) * stride + 2 * (right.start + 1) + b,
                 )
-                inputs[first : first + height * width].view(view.shape).copy_(view)
-                first += height * width
+                last = first + len(down) * len(right)
+                inputs[first:last].view(view.shape).copy_(view)
+                first = last
         return inputs
 
     def parents(self, known: Tensor) -> list[Tensor]:
@@ -188,7 +202,7 @@ class SliceJob:
     def targets(self, latents: Tensor) -> Tensor:
         """The latents to predict: (3, n)."""
         quads = self._own(latents)
-        return torch.stack([quads[:, a, :, b].reshape(-1) for a, b in TARGETS])
+        return torch.stack([quads[:, a, :, b].reshape(-1) for a, b in PLACES])
 
     def store(self, grads: Sequence[Tensor], back: Tensor) -> None:
         """Add gradients of the inputs to those of the latents."""
@@ -199,8 +213,7 @@ class SliceJob:
             plane = part.new_zeros(bottom - top, width + 6)
             stride = plane.stride(0)
             for row in USED:
-                name, i, j = WINDOW[row]
-                a, b = PARITY[name]
+                (a, b), i, j = WINDOW[row]
                 plane.as_strided(
                     (rows, columns), (2 * stride, 2), (2 * (i + 1) + a) * stride + 2 * (j + 1) + b
                 ).add_(part[row].view(rows, columns))
@@ -211,7 +224,7 @@ class SliceJob:
     def store_targets(self, grad: Tensor, back: Tensor) -> None:
         """Add gradients of the targets."""
         quads = self._own(grad)
-        for kind, (a, b) in enumerate(TARGETS):
+        for kind, (a, b) in enumerate(PLACES):
             quads[:, a, :, b] += back[kind].view(quads.shape[0], -1)
 
     def store_parents(self, grad: Tensor, kind: int, back: Tensor) -> None:
@@ -335,16 +348,13 @@ def _quads(
         )
     )
     inputs = torch.stack(
-        [
-            _at(lattice, rows + 2 * i + PARITY[p][0], columns + 2 * j + PARITY[p][1], outside)
-            for p, i, j in WINDOW
-        ]
+        [_at(lattice, rows + 2 * i + a, columns + 2 * j + b, outside) for (a, b), i, j in WINDOW]
     )
-    targets = torch.stack([_at(lattice, rows + a, columns + b, outside) for a, b in TARGETS])
+    targets = torch.stack([_at(lattice, rows + a, columns + b, outside) for a, b in PLACES])
     parents = torch.stack(
         [
             _parent_windows(coarser, (rows + a) * step, (columns + b) * step, outside)
-            for a, b in TARGETS
+            for a, b in PLACES
         ]
     )
     return inputs, targets, parents, (targets != outside).to(torch.get_default_dtype())
