@@ -38,7 +38,9 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = True) -> Pat
     target = Path(path)
     try:
         if target.is_symlink():  # write what the link points to, keep the link
-            target = target.resolve()
+            target = Path(os.path.realpath(target))  # resolve() fails on circles up to 3.12
+            if target.is_symlink():
+                raise OutputError(f"cannot write {path}: its links lead in a circle")
         _check_place(target, overwrite)
         probe = _temporary(target)
         probe.touch(exist_ok=False)
@@ -110,7 +112,11 @@ def _place_new(temporary: Path, target: Path) -> None:
     except OSError:  # no hard links here (FAT, many network disks): reserve the name, then rename
         with target.open("xb"):
             pass
-        temporary.replace(target)
+        try:
+            temporary.replace(target)
+        except BaseException:
+            target.unlink()
+            raise
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, *, overwrite: bool = True) -> None:
