@@ -65,14 +65,17 @@ def encode(
         target_psnr: dB, reached if possible.
         effort: 1..9, optimiser steps; time is proportional to them.
         steps: overrides the steps of `effort`.
-        seed: the result is a function of source, options, seed and device.
+        seed: the result is a function of source, options, seed and device; but core fusion on
+            CUDA adds gradients in any order, and two results may differ in the last bits of
+            the fit.
         fusion: "core" (latent grids, the default for images) or "rank" (networks without
             latents; videos).
         split: axis partition of rank fusion, which it implies: "x+y" or "xy" for an image;
             "x+y+t", "xy+t", "x+yt", "xt+y" or "xyt" for a video.
         gop: frames per unit of a video: random access, memory and fitting granularity.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        network: an explicit architecture instead of one sized for the target.
+        network: an explicit architecture instead of one sized for the target. The `gain` of a
+            `CoreConfig` is not kept: it follows from lambda.
         bit_depth: of an array of uint16 samples (default 16); files know theirs.
         rate: frames per second of an array; files know theirs.
         progress: called after every optimiser step.

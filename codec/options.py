@@ -88,13 +88,21 @@ class EncodeOptions:
                 raise InputError(f"{name}: expected {low}..{high}, got {number}")
         if self.fusion not in (None, *FUSIONS):
             raise InputError(f"fusion: expected one of {', '.join(FUSIONS)}, got {self.fusion!r}")
-        if self.fusion == "core" and self.split is not None:
+        if self._of_network is not None and self.fusion not in (None, self._of_network):
+            raise InputError(
+                f"fusion: {self.fusion} was asked for, the network is for {self._of_network}"
+            )
+        if "core" in (self.fusion, self._of_network) and self.split is not None:
             raise InputError("split: core fusion has none; it belongs to --fusion rank")
-        asked = "core" if isinstance(self.network, CoreConfig) else "rank"
-        if self.network is not None and self.fusion not in (None, asked):
-            raise InputError(f"fusion: {self.fusion} was asked for, the network is for {asked}")
         if self.split is not None and self.split not in PARTITIONS:
             raise InputError(f"split: expected one of {', '.join(PARTITIONS)}, got {self.split!r}")
+
+    @property
+    def _of_network(self) -> str | None:
+        """The fusion that an explicit network is for."""
+        if self.network is None:
+            return None
+        return "core" if isinstance(self.network, CoreConfig) else "rank"
 
     @property
     def budget(self) -> int:
@@ -117,10 +125,8 @@ class EncodeOptions:
         Raises:
             InputError: core fusion of a video.
         """
-        rank = self.split is not None or isinstance(self.network, NetworkConfig)
-        chosen = self.fusion or ("rank" if video or rank else "core")
-        if isinstance(self.network, CoreConfig):
-            chosen = "core"
+        usual = "rank" if video or self.split is not None else "core"
+        chosen = self.fusion or self._of_network or usual
         if chosen == "core" and video:
             raise InputError("fusion: a video takes rank, got core")
         return chosen

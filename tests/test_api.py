@@ -14,6 +14,7 @@ import codec
 from codec.media import ImageMedia, read_image, write_image
 from codec.options import EncodeOptions, lambda_of_quality
 from formats.container import Container
+from formats.core import CoreConfig
 from formats.errors import InputError, MediaError, ResumeError
 from tests.conftest import SAMPLES, clip, picture
 
@@ -293,6 +294,9 @@ def test_wrong_arrays_are_named(source: Any, words: str) -> None:
         ({"seed": -1}, "seed"),
         ({"split": "x*y"}, "split: expected one of xy"),
         ({"split": "x+y+t"}, "an image takes one of xy, x\\+y"),
+        ({"split": "x+y", "fusion": "core"}, "split: core fusion has none"),
+        ({"split": "x+y", "network": CoreConfig()}, "split: core fusion has none"),
+        ({"fusion": "rank", "network": CoreConfig()}, "the network is for core"),
         ({"device": "tpu"}, "device"),
         ({"device": "meta"}, "device"),
         ({"bit_depth": 9}, "bit_depth"),
