@@ -1,8 +1,8 @@
 """Latents to samples: any part of a picture with core fusion, at any scale.
 
 At native scale the picture is always cut into the same tiles and whole tiles are evaluated, so
-that a crop equals that part of a full decode bit for bit (on one machine). Of a file with several
-segments, only those that the wanted tiles reach are decoded.
+that a crop equals that part of a full decode bit for bit (on one machine). All latents are there:
+a crop saves the evaluation of the other tiles, not the decoding of their segments.
 """
 
 from __future__ import annotations

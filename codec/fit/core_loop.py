@@ -126,6 +126,9 @@ class CoreFitConfig:
 class CoreFitter:
     """Fits latents and networks to one picture.
 
+    The rate is that of the whole picture as one segment. In a file with tiles (`CoreConfig.tile`)
+    the context ends at each tile's border, so it costs a little more than the fit believes.
+
     Args:
         net: the network, on its device; its `latents` are where the fit starts.
         target: (channels, height, width) float32 samples in [0, 1], on the same device.

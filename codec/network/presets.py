@@ -100,7 +100,8 @@ def paper_network(partition: str, features: int = 256, rank: int = 1) -> Network
 PRIOR_HIDDEN, PRIOR_MAGNITUDES = 16, False
 """What the prior was trained with."""
 TILED_PIXELS = 4_000_000
-"""Above this, latents are coded in tiles: memory stays bounded, crops decode what they touch."""
+"""Above this, latents are coded in tiles, each a stream of its own: coding one needs memory for
+one, and a decoder may leave out what a crop does not touch (this one does not)."""
 
 
 def latent_gain(lam: float) -> int:
