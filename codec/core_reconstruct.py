@@ -7,15 +7,12 @@ a crop saves the evaluation of the other tiles, not the decoding of their segmen
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
 
 from codec.network.core import CoreCoordX
 from codec.network.grid import AxisGrid
 from codec.reconstruct import Crop, check_region
-from codec.signal import Samples, from_signal
+from codec.signal import Samples, empty_samples, from_signal
 
 __all__ = ["CoreReconstructor"]
 
@@ -47,8 +44,7 @@ class CoreReconstructor:
         return self._native(rows, columns) if scale == 1 else self._scaled(rows, columns, scale)
 
     def _empty(self, height: int, width: int) -> Samples:
-        dtype = np.uint8 if self.bit_depth == 8 else np.uint16
-        return np.empty((height, width, self.net.channels), dtype=dtype)
+        return empty_samples((height, width, self.net.channels), self.bit_depth)
 
     def _native(self, rows: range, columns: range) -> Samples:
         out = self._empty(len(rows), len(columns))
@@ -72,11 +68,7 @@ class CoreReconstructor:
         grid = AxisGrid.full(self.net.lengths, self.device)
         grid = grid.select("y", slice(rows.start, rows.stop))
         grid = grid.select("x", slice(columns.start, columns.stop))
-        # Below 1, every output sample is the mean of one evaluation per coded sample it covers.
-        sizes = {a: max(1, round(grid[a].numel() * scale)) for a in ("y", "x")}
-        dense = {a: math.ceil(grid[a].numel() / size) for a, size in sizes.items()}
-        for axis, size in sizes.items():
-            grid = grid.resampled(axis, size * dense[axis])
+        grid, sizes, dense = grid.supersampled(scale)
         out = self._empty(sizes["y"], sizes["x"])
         steps = {a: max(1, self.tile // dense[a]) for a in sizes}
         for y in range(0, sizes["y"], steps["y"]):

@@ -16,7 +16,7 @@ from codec.bitstream import reconstructor_of_unit
 from codec.core_reconstruct import CoreReconstructor
 from codec.device import pick_device
 from codec.reconstruct import Crop, Reconstructor
-from codec.signal import Samples
+from codec.signal import Samples, empty_samples
 from formats.container import Container
 from formats.errors import InputError
 from formats.header import Header, MediaKind
@@ -71,10 +71,6 @@ class _Content:
     def bit_depth(self) -> int:
         """Bits of a sample."""
         return self.header.bit_depth
-
-    @property
-    def _dtype(self) -> type[np.uint8] | type[np.uint16]:
-        return np.uint8 if self.bit_depth == 8 else np.uint16
 
     def _unit(self, number: int) -> Reconstructor | CoreReconstructor:
         if self._closed:
@@ -136,7 +132,7 @@ class Image(_Content):
         rows, columns, channels = (*given, *(slice(None),) * 3)[:3]
         ys, xs = _numbers(rows, self.height), _numbers(columns, self.width)
         if not ys or not xs:
-            box = np.empty((len(ys), len(xs), self.channels), dtype=self._dtype)
+            box = empty_samples((len(ys), len(xs), self.channels), self.bit_depth)
         else:
             top, left = min(ys), min(xs)
             box = self.crop(left, top, max(xs) - left + 1, max(ys) - top + 1)
@@ -207,7 +203,7 @@ class Video(_Content):
             if numbers.step == 1 and numbers:
                 return self.read(index)
             shape = (len(numbers), self.height, self.width, self.channels)
-            picked = np.empty(shape, dtype=self._dtype)
+            picked = empty_samples(shape, self.bit_depth)
             for position, number in enumerate(numbers):
                 picked[position] = self[number]
             return picked

@@ -8,16 +8,14 @@ whole axis and kept: O(W + H + T) numbers.
 
 from __future__ import annotations
 
-import math
 import operator
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from codec.network import AxisGrid, CoordX
 from codec.network.tiles import tiles
-from codec.signal import Samples, from_signal
+from codec.signal import Samples, empty_samples, from_signal
 from formats.errors import InputError
 
 __all__ = ["Crop", "Reconstructor", "check_region"]
@@ -76,8 +74,7 @@ class Reconstructor:
 
     def _native(self, ranges: list[range]) -> Samples:
         shape = [len(r) for r in ranges]
-        dtype = np.uint8 if self.bit_depth == 8 else np.uint16
-        out = np.empty((*shape, self.net.channels), dtype=dtype)
+        out = empty_samples((*shape, self.net.channels), self.bit_depth)
         for tile in tiles(self.full, self.tile_samples):
             inside, source = [], []
             for wanted, have in zip(ranges, tile.ranges, strict=True):
@@ -109,15 +106,10 @@ class Reconstructor:
         grid = self.full
         for axis, wanted in zip(grid.axes, ranges, strict=True):
             grid = grid.select(axis, slice(wanted.start, wanted.stop))
-        # Below 1, every output sample is the mean of one evaluation per coded sample it covers.
-        sizes = {axis: max(1, round(grid[axis].numel() * scale)) for axis in ("y", "x")}
-        dense = {axis: math.ceil(grid[axis].numel() / size) for axis, size in sizes.items()}
-        for axis, size in sizes.items():
-            grid = grid.resampled(axis, size * dense[axis])
+        grid, sizes, dense = grid.supersampled(scale)
         area = dense["y"] * dense["x"]
-        dtype = np.uint8 if self.bit_depth == 8 else np.uint16
         shape = [len(r) for r in ranges[:-2]] + [sizes["y"], sizes["x"]]
-        out = np.empty((*shape, self.net.channels), dtype=dtype)
+        out = empty_samples((*shape, self.net.channels), self.bit_depth)
         for target in tiles(_unit_grid(shape), max(1, self.tile_samples // area)):
             part = grid
             for axis, cut in zip(grid.axes, target.ranges, strict=True):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from formats.errors import InputError
 
-__all__ = ["Samples", "check_samples", "from_signal", "to_signal"]
+__all__ = ["Samples", "check_samples", "empty_samples", "from_signal", "to_signal"]
 
 Samples = npt.NDArray[np.uint8 | np.uint16]
 
@@ -64,6 +64,11 @@ def check_samples(samples: Any, bit_depth: int | None = None) -> tuple[Samples, 
             f"got {int(samples.max())}"
         )
     return samples, depth
+
+
+def empty_samples(shape: tuple[int, ...], bit_depth: int) -> Samples:
+    """An array for code values: uint8 for 8 bits, uint16 above. Its content is unspecified."""
+    return np.empty(shape, dtype=np.uint8 if bit_depth == 8 else np.uint16)
 
 
 def to_signal(samples: Samples, bit_depth: int, device: torch.device) -> Tensor:

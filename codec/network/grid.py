@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -91,6 +92,21 @@ class AxisGrid:
         for axis in axes:
             grid = grid.resampled(axis, max(1, round(self[axis].numel() * scale)))
         return grid
+
+    def supersampled(self, scale: float) -> tuple[AxisGrid, dict[str, int], dict[str, int]]:
+        """The grid to evaluate for a picture `scale` times as large, and what of it to average.
+
+        Below 1, every output sample is the mean of one evaluation per sample that it covers.
+
+        Returns:
+            The grid, and by axis y and x the output samples, and the evaluations of each.
+        """
+        sizes = {axis: max(1, round(self[axis].numel() * scale)) for axis in ("y", "x")}
+        dense = {axis: math.ceil(self[axis].numel() / size) for axis, size in sizes.items()}
+        grid = self
+        for axis, size in sizes.items():
+            grid = grid.resampled(axis, size * dense[axis])
+        return grid, sizes, dense
 
     def resampled(self, axis: str, count: int) -> AxisGrid:
         """The same extent of one axis of consecutive samples, in `count` equal parts."""
