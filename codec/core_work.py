@@ -59,7 +59,7 @@ class CoreWork(Work):
             history.append(self._round(plan, history, signal, samples))
             self.checkpoint.history.append(core_result_to_values(history[-1]))
             self.checkpoint.fitter = None
-        chosen = search.choose(history)
+        chosen = goal.choose(history)
         if goal.bits is not None and chosen.bits > goal.bits:
             raise InputError(
                 f"target: {goal.bits / 8:.0f} bytes are left for the picture, the smallest result "

@@ -80,7 +80,7 @@ class RankWork(Work):
             history.append(self._round(number, len(history), plan, signal, samples, lengths, start))
             self.checkpoint.history.append(result_to_values(history[-1]))
             self.checkpoint.fitter = None
-        chosen = search.choose(history)
+        chosen = goal.choose(history)
         if goal.bits is not None and chosen.bits > goal.bits:
             chosen = self._coarsen(chosen, goal.bits, samples, lengths)
         payload = pack_unit(number, chosen.coded)

@@ -6,6 +6,7 @@ and 1 are the smallest and the largest code value.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,19 @@ from torch import Tensor
 
 from formats.errors import InputError
 
-__all__ = ["Samples", "check_samples", "empty_samples", "from_signal", "to_signal"]
+__all__ = [
+    "MOST_DECIBEL",
+    "Samples",
+    "check_samples",
+    "decibel",
+    "empty_samples",
+    "from_signal",
+    "to_signal",
+]
 
 Samples = npt.NDArray[np.uint8 | np.uint16]
+MOST_DECIBEL = 120.0
+"""What a fit calls no error at all: it must reckon with the number."""
 
 
 def check_samples(samples: Any, bit_depth: int | None = None) -> tuple[Samples, int]:
@@ -85,3 +96,8 @@ def from_signal(signal: Tensor, bit_depth: int) -> Samples:
     if bit_depth == 8:
         return codes.to(torch.uint8).contiguous().cpu().numpy()
     return codes.to(torch.int32).contiguous().cpu().numpy().astype(np.uint16)
+
+
+def decibel(mse: float, most: float = math.inf) -> float:
+    """Peak signal-to-noise ratio of a mean squared error in [0, 1], at most `most` dB."""
+    return most if mse <= 0 else min(-10 * math.log10(mse), most)

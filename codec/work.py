@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,14 +16,14 @@ from codec.fit.progress import Progress
 from codec.fit.search import Goal
 from codec.options import EncodeOptions
 from codec.records import Encoded, EncodeProgress, EncodeStats, Media, Survey
-from codec.signal import Samples
+from codec.signal import Samples, decibel
 from formats.container import write_container
 from formats.core import CoreConfig
 from formats.errors import InputError, LimitError
 from formats.header import Header, MediaKind
 from formats.network import NetworkConfig
 
-__all__ = ["FinishedUnit", "Work", "decibel"]
+__all__ = ["FinishedUnit", "Work"]
 
 OVERHEAD_BITS = 8 * 64
 """Container bytes of an image; reserved from a target in bits or bytes."""
@@ -255,8 +254,3 @@ class Work:
             ],
         )
         return Encoded(data, stats)
-
-
-def decibel(mse: float) -> float:
-    """Peak signal-to-noise ratio of a mean squared error in [0, 1]."""
-    return math.inf if mse <= 0 else -10 * math.log10(mse)

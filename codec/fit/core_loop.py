@@ -33,6 +33,7 @@ from codec.network.core import CoreCoordX
 from codec.quantise_core import prior_weights, quantise_networks
 from codec.rate import ContextRate
 from codec.rate.context import RateResult
+from codec.signal import MOST_DECIBEL, decibel
 from formats.errors import InputError
 from formats.weights import CodedTensor
 
@@ -235,13 +236,8 @@ class CoreFitter:
             self._seen = (float(rate.bits) / self.pixels, float(found.mse))
         if self.finished:
             self._finish()
-        return Progress(
-            self.step,
-            config.steps,
-            stage,
-            self._seen[0],
-            -10 * math.log10(max(self._seen[1], 1e-12)),
-        )
+        bpp, mse = self._seen
+        return Progress(self.step, config.steps, stage, bpp, decibel(mse, MOST_DECIBEL))
 
     def _charge_weights(self) -> None:
         """Add the gradient of the bits that the weights will cost."""

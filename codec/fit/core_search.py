@@ -17,6 +17,7 @@ from torch import Tensor
 from codec.fit.core_loop import CoreFitConfig
 from codec.fit.search import Goal
 from codec.network.presets import latent_gain
+from codec.signal import MOST_DECIBEL, decibel
 
 __all__ = ["CoreResult", "CoreRound", "CoreSearch"]
 
@@ -75,7 +76,7 @@ class CoreResult:
     @property
     def psnr(self) -> float:
         """Peak signal-to-noise ratio in dB."""
-        return -10 * math.log10(max(self.mse, 1e-12))
+        return decibel(self.mse, MOST_DECIBEL)
 
 
 class CoreSearch:
@@ -144,17 +145,3 @@ class CoreSearch:
                 slope = measured
         step = max(-2.5, min(2.5, (aim - miss) / slope))
         return last.plan.fit.lam * math.exp(step)
-
-    def choose(self, history: Sequence[CoreResult]) -> CoreResult:
-        """The round whose payload goes into the file."""
-        if self.goal.bits is not None:
-            fitting = [r for r in history if r.bits <= self.goal.bits]
-            if fitting:
-                return min(fitting, key=lambda r: r.mse)
-            return min(history, key=lambda r: r.bits)
-        if self.goal.psnr is not None:
-            reached = [r for r in history if r.psnr >= self.goal.psnr]
-            if reached:
-                return min(reached, key=lambda r: r.bits)
-            return max(history, key=lambda r: r.psnr)
-        return history[-1]

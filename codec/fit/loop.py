@@ -26,6 +26,7 @@ from codec.fit.rate import laplace_bits
 from codec.fit.sampler import Sampler
 from codec.network import AxisGrid, CoordX
 from codec.quantise import coded_bits, coded_tensors, round_ste, water_fill
+from codec.signal import MOST_DECIBEL, decibel
 from formats.weights import CodedTensor
 
 __all__ = ["FitConfig", "Fitter"]
@@ -157,13 +158,8 @@ class Fitter:
         estimate = float(bits.detach()) if stage != "float" else math.nan
         if stage == "hard" and self._due():
             self._check()
-        return Progress(
-            self.step,
-            self.config.steps,
-            stage,
-            estimate / self.pixels,
-            -10 * math.log10(max(loss, 1e-12)),
-        )
+        psnr = decibel(loss, MOST_DECIBEL)
+        return Progress(self.step, self.config.steps, stage, estimate / self.pixels, psnr)
 
     def choose_steps(self) -> dict[str, int]:
         """Water-filled steps for the present weights, at lambda or at the target rate.

@@ -9,14 +9,16 @@ interrupted search resumes by replaying it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
 from codec.fit.budget import lambda_of_bits, network_bits
 from codec.fit.loop import FitConfig
 from codec.network.presets import BITS_PER_WEIGHT, coding_network
+from codec.signal import MOST_DECIBEL, decibel
 from formats.network import NetworkConfig
 from formats.weights import CodedTensor
 
@@ -35,6 +37,20 @@ WARM_RATE = 0.3
 """Its peak learning rate, relative: high enough to move, low enough to keep what was learned."""
 
 
+class Measured(Protocol):
+    """A finished round: its bits, its mean squared error in [0, 1], its PSNR in dB."""
+
+    @property
+    def bits(self) -> float: ...
+    @property
+    def mse(self) -> float: ...
+    @property
+    def psnr(self) -> float: ...
+
+
+Result = TypeVar("Result", bound=Measured)
+
+
 @dataclass(frozen=True)
 class Goal:
     """What one unit is fitted for; exactly one of the three is given.
@@ -48,6 +64,24 @@ class Goal:
     lam: float | None = None
     bits: float | None = None
     psnr: float | None = None
+
+    def choose(self, history: Sequence[Result]) -> Result:
+        """The round that goes into the file.
+
+        The best one that is small enough, or the smallest one that is good enough; if none is,
+        the one that is nearest. With a lambda, the last one.
+        """
+        if self.bits is not None:
+            fitting = [r for r in history if r.bits <= self.bits]
+            if fitting:
+                return min(fitting, key=lambda r: r.mse)
+            return min(history, key=lambda r: r.bits)
+        if self.psnr is not None:
+            reached = [r for r in history if r.psnr >= self.psnr]
+            if reached:
+                return min(reached, key=lambda r: r.bits)
+            return max(history, key=lambda r: r.psnr)
+        return history[-1]
 
 
 @dataclass(frozen=True)
@@ -82,7 +116,7 @@ class RoundResult:
     @property
     def psnr(self) -> float:
         """Peak signal-to-noise ratio in dB."""
-        return -10 * math.log10(max(self.mse, 1e-12))
+        return decibel(self.mse, MOST_DECIBEL)
 
 
 class Search:
@@ -215,19 +249,3 @@ class Search:
         """The target in dB (only for goals that have one)."""
         assert self.goal.psnr is not None
         return self.goal.psnr
-
-    # -- choice ----------------------------------------------------------------------------
-
-    def choose(self, history: list[RoundResult]) -> RoundResult:
-        """The round whose weights go into the file."""
-        if self.goal.bits is not None:
-            fitting = [r for r in history if r.bits <= self.goal.bits]
-            return (
-                min(fitting, key=lambda r: r.mse) if fitting else min(history, key=lambda r: r.bits)
-            )
-        if self.goal.psnr is not None:
-            reached = [r for r in history if r.psnr >= self.goal_psnr]
-            if reached:
-                return min(reached, key=lambda r: r.bits)
-            return max(history, key=lambda r: r.psnr)
-        return history[-1]

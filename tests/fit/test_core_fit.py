@@ -219,7 +219,7 @@ def simulate(goal: Goal, start: float, bits_at_one: float = 60.0) -> list[CoreRe
 def test_sizes_are_found_and_not_exceeded(start: float) -> None:
     goal = Goal(bits=4000.0)
     history = simulate(goal, start)
-    chosen = CoreSearch(goal, CoreFitConfig.of(start, 400)).choose(history)
+    chosen = goal.choose(history)
     assert 0.9 * 4000 <= chosen.bits <= 4000
     assert len(history) <= 8
 
@@ -228,7 +228,7 @@ def test_sizes_are_found_and_not_exceeded(start: float) -> None:
 def test_qualities_are_found(start: float) -> None:
     goal = Goal(psnr=30.0)
     history = simulate(goal, start)
-    chosen = CoreSearch(goal, CoreFitConfig.of(start, 400)).choose(history)
+    chosen = goal.choose(history)
     assert 30.0 <= chosen.psnr <= 30.5
 
 
