@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codec.network.core import gain_of
-from codec.network.kernels import bands, expand
+from codec.network.kernels import bands, interpolate
 from formats.core import CoreConfig
 
 __all__ = ["CoreDistortion", "DistortionResult"]
@@ -64,14 +64,11 @@ class CoreDistortion:
         w = {name: value.detach() for name, value in weights.items()}
         with torch.enable_grad():
             leaves = [w["filter"].requires_grad_()]
-            kernel = w["kernel"] if "kernel" in w else w["filter"].new_zeros(0, 4)
-            if kernel.shape[0]:
+            kernel = w.get("kernel")
+            if kernel is not None:
                 leaves.append(kernel.requires_grad_())
             grids = [q.detach().requires_grad_() for q in latents]
-            planes = []
-            for grid, band in zip(grids, bands(kernel, w["filter"]), strict=True):
-                tall = expand(grid.t(), band, 0, height)
-                planes.append(expand(tall.t(), band, 0, width))
+            planes = interpolate(grids, bands(kernel, w["filter"]), range(height), range(width))
         features = torch.stack([plane.detach() for plane in planes]).flatten(1).mul_(self.gain)
         w = {name: value.detach() for name, value in w.items()}
         grad = {n: torch.zeros_like(v) for n, v in w.items() if n not in ("kernel", "filter")}
@@ -99,11 +96,8 @@ class CoreDistortion:
     def features(self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]) -> Tensor:
         """Interpolated latents: (levels, pixels)."""
         _, height, width = self.target.shape
-        kernel = weights.get("kernel", weights["filter"].new_zeros(0, 4))
-        planes = []
-        for grid, band in zip(latents, bands(kernel, weights["filter"]), strict=True):
-            tall = expand(grid.t(), band, 0, height)
-            planes.append(expand(tall.t(), band, 0, width))
+        found = bands(weights.get("kernel"), weights["filter"])
+        planes = interpolate(latents, found, range(height), range(width))
         return torch.stack(planes).flatten(1).mul_(self.gain)
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codec.network.grid import AxisGrid
-from codec.network.kernels import INITIAL, Band, axis_matrix, bands, expand
+from codec.network.kernels import INITIAL, Band, axis_matrix, bands, interpolate
 from codec.network.store import WeightStore
 from formats.core import CoreConfig
 from formats.network import TensorSpec
@@ -87,8 +87,7 @@ class CoreCoordX(WeightStore):
 
     def bands(self) -> list[Band]:
         """The axis matrices of every level; both axes share them."""
-        levels = self.config.levels
-        kernel = self.tensor("kernel") if levels > 1 else self.tensor("filter").new_zeros(0, 4)
+        kernel = self.tensor("kernel") if self.config.levels > 1 else None
         return bands(kernel, self.tensor("filter"))
 
     def fuse(self, found: Sequence[Band], rows: range, columns: range) -> Tensor:
@@ -96,10 +95,7 @@ class CoreCoordX(WeightStore):
 
         Both ranges start at multiples of the largest block.
         """
-        planes = []
-        for latent, band in zip(self.latents, found, strict=True):
-            tall = expand(latent.t(), band, rows.start, rows.stop)  # (w_l, rows)
-            planes.append(expand(tall.t(), band, columns.start, columns.stop))
+        planes = interpolate(self.latents, found, rows, columns)
         return torch.stack(planes) * gain_of(self.config)
 
     def tail(self, features: Tensor) -> Tensor:
@@ -182,7 +178,7 @@ class CoreCoordX(WeightStore):
             return samples
         near = [_near(y, self.height), _near(x, self.width)]
         change = self.native(near[0], near[1], found) - self._smooth(near[0], near[1], found)
-        identity = bands(change.new_zeros(0, 4), change.new_zeros(1, 4))[0]
+        identity = bands(None, change.new_zeros(1, 4))[0]
         matrices = [
             axis_matrix(identity, length, coords, length)[:, part.start : part.stop]
             for coords, part, length in ((y, near[0], self.height), (x, near[1], self.width))

@@ -14,13 +14,14 @@ are the same moved by block / 2^l latents, so a block of rows stands for all of 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["BLOCK", "INITIAL", "Band", "axis_matrix", "bands", "expand"]
+__all__ = ["BLOCK", "INITIAL", "Band", "axis_matrix", "bands", "expand", "interpolate"]
 
 BLOCK = 64
 """Rows of a block, a multiple of every stride up to 2^6."""
@@ -60,11 +61,12 @@ def _convolve(a: Tensor, b: Tensor, spacing: int) -> Tensor:
     return F.conv1d(a[None, None], flipped, padding=spread.numel() - 1)[0, 0]
 
 
-def bands(kernel: Tensor, prefilter: Tensor) -> list[Band]:
+def bands(kernel: Tensor | None, prefilter: Tensor) -> list[Band]:
     """The matrices of all levels, finest first.
 
     Args:
-        kernel: (levels - 1, 4) half kernels of the stages, from the centre outwards.
+        kernel: (levels - 1, 4) half kernels of the stages, from the centre outwards; None if
+            there is one level.
         prefilter: (levels, 4) centre and one side of the filters, without the identity.
     """
     result = []
@@ -72,6 +74,7 @@ def bands(kernel: Tensor, prefilter: Tensor) -> list[Band]:
     for level in range(prefilter.shape[0]):
         stride = 1 << level
         if level:
+            assert kernel is not None
             half = kernel[level - 1]
             composite = _convolve(composite, torch.cat([half.flip(0), half]), stride // 2)
             offset -= 3 * (stride // 2)
@@ -107,6 +110,20 @@ def expand(x: Tensor, band: Band, start: int, stop: int) -> Tensor:
     windows = source.unfold(1, window, step)  # (rows, blocks, window)
     out = torch.mm(windows.reshape(-1, window), band.matrix.t())
     return out.view(x.shape[0], blocks * band.block)[:, : stop - start]
+
+
+def interpolate(
+    latents: Sequence[Tensor], found: Sequence[Band], rows: range, columns: range
+) -> list[Tensor]:
+    """Latents of every level at a rectangle of samples: one (rows, columns) each.
+
+    Both ranges start at multiples of the largest block.
+    """
+    planes = []
+    for grid, band in zip(latents, found, strict=True):
+        tall = expand(grid.t(), band, rows.start, rows.stop)  # (w_l, rows)
+        planes.append(expand(tall.t(), band, columns.start, columns.stop))
+    return planes
 
 
 def axis_matrix(band: Band, latents: int, coords: Tensor, length: int) -> Tensor:
