@@ -32,8 +32,10 @@ class CoreWork(Work):
     network: CoreConfig | None
 
     def prepare(self) -> None:
-        """Refuse what the format cannot hold, and targets below the smallest file."""
+        """Choose the network; refuse what the format cannot hold and targets below any file."""
+        # The gain is only known with lambda: every round sets its own.
         network = self.network or core_network(self.height, self.width, 1e-3)
+        self.network = network
         self.check_format(network)
         goal = self.goal(0)
         if goal.bits is not None:
@@ -51,7 +53,6 @@ class CoreWork(Work):
         else:
             assert goal.psnr is not None
             lam = PSNR_FACTOR * 10 ** (-goal.psnr / 10)
-        self.shape = self.network or core_network(self.height, self.width, lam)
         first = CoreFitConfig.of(lam, self.options.budget, self.options.seed)
         search = CoreSearch(goal, first)
         history = [core_result_from_values(h) for h in self.checkpoint.history]
@@ -65,13 +66,17 @@ class CoreWork(Work):
                 f"target: {goal.bits / 8:.0f} bytes are left for the picture, the smallest result "
                 f"took {chosen.bits / 8:.0f}; ask for a larger size, or for --fusion rank"
             )
-        network = replace(self.shape, gain=chosen.plan.gain)
+        network = self._network(chosen.plan)
         return FinishedUnit(chosen.payload, chosen.mse, chosen.plan.fit.lam, network, {})
+
+    def _network(self, plan: CoreRound) -> CoreConfig:
+        assert self.network is not None
+        return replace(self.network, gain=plan.gain)
 
     def _round(
         self, plan: CoreRound, history: list[CoreResult], signal: torch.Tensor, samples: Samples
     ) -> CoreResult:
-        network = replace(self.shape, gain=plan.gain)
+        network = self._network(plan)
         net = CoreCoordX(network, self.lengths(0), self.channels, seed=plan.fit.seed)
         start_from_prior(net)
         net = net.to(self.device)

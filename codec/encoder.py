@@ -80,9 +80,8 @@ def encode_media(
     key = _key(media, options, survey)
     checkpoint = Checkpoint(state_path, key, device, resume)
     parts = (media, options, survey, device, checkpoint, progress)
-    work: Work = CoreWork(*parts)
-    if partition is not None:
-        work = RankWork(*parts, partition=partition)
+    work: Work
+    work = CoreWork(*parts) if partition is None else RankWork(*parts, partition=partition)
     return work.run(started)
 
 

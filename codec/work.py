@@ -78,10 +78,6 @@ class Work:
         """Fit one unit, going on from the checkpoint."""
         raise NotImplementedError
 
-    def state_of_fit(self, fitter: Any) -> dict[str, Any] | None:
-        """What the checkpoint keeps of a running fit."""
-        return None if fitter is None else fitter.state()
-
     def lengths(self, number: int) -> dict[str, int]:
         """Axis lengths of a unit."""
         lengths = {"y": self.height, "x": self.width}
@@ -182,7 +178,7 @@ class Work:
         """Fit every unit that the checkpoint does not hold yet, and write the container."""
         checkpoint = self.checkpoint
         self.prepare()
-        if checkpoint.units and self.network is None:
+        if checkpoint.units:
             self.network = network_from_values(checkpoint.units[0]["network"])
         for number, samples in enumerate(self._units()):
             if number < len(checkpoint.units):

@@ -22,7 +22,7 @@ from formats.errors import InputError
 from formats.lattice import passes, plane
 from formats.tables import LATENT_SCALES, LATENT_TABLES, OFFSETS, latent_support
 
-__all__ = ["MAX_LATENT", "decode_segment", "encode_segment", "level_bits", "segment_bits"]
+__all__ = ["MAX_LATENT", "decode_segment", "encode_segment", "level_bits"]
 
 Grid = npt.NDArray[np.int32]
 Codes = npt.NDArray[np.int32]
@@ -190,6 +190,8 @@ def level_bits(
 ) -> list[float]:
     """Bits that the tables spend on the latents of each level, level 0 first.
 
+    Together they are what `encode_segment` takes, but for a few words.
+
     Raises:
         InputError: as `encode_segment`.
     """
@@ -200,12 +202,3 @@ def level_bits(
 
     _walk(network, _own(network, grids), partial(_write, emit), lambda: bits.append(0.0))
     return bits[-2::-1]  # the walk is from the coarsest level to the finest
-
-
-def segment_bits(network: ContextNetwork, grids: Sequence[npt.NDArray[np.integer[Any]]]) -> float:
-    """Bits that the tables spend on a segment: what `encode_segment` takes, but for a few words.
-
-    Raises:
-        InputError: as `encode_segment`.
-    """
-    return sum(level_bits(network, grids))

@@ -245,6 +245,26 @@ def test_an_interrupted_encode_resumes_to_the_same_bytes(
     assert resumed.stats.steps < expected.stats.steps
 
 
+def test_an_interrupted_search_of_core_fusion_resumes_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codec.checkpoint.SAVE_SECONDS", 0.0)
+    state = tmp_path / "state"
+    monkeypatch.setattr("codec.fit.core_search.MAX_ROUNDS", 2)
+    options: dict[str, Any] = {"steps": 20, "target_psnr": 22.0, "device": "cpu"}
+    expected = codec.encode(picture(), **options)
+
+    def kill(report: codec.EncodeProgress) -> None:
+        if report.round == 1 and report.fit.step == 5:
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        codec.encode(picture(), progress=kill, state_path=state, **options)
+    resumed = codec.encode(picture(), state_path=state, resume=True, **options)
+    assert resumed.data == expected.data
+    assert resumed.stats.steps < expected.stats.steps
+
+
 def test_a_state_of_another_encode_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

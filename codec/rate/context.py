@@ -41,7 +41,7 @@ class RateResult:
 
     Attributes:
         bits: scalar tensor.
-        latents: gradient of `scale * bits`, one vector like the latents.
+        latents: gradient of `scale * bits`, one vector like the latents; empty if not wanted.
         weights: and by context tensor.
     """
 
@@ -102,6 +102,7 @@ class ContextRate:
         """
         evaluation = _Evaluation(self, weights, latents, 1.0, False, True)
         evaluation.found = torch.empty(2, latents.numel(), device=latents.device)
+        evaluation.number = torch.arange(latents.numel(), device=latents.device)
         evaluation.run()
         return evaluation.found[0], evaluation.found[1]
 
@@ -143,20 +144,24 @@ class _Evaluation:
         self.wanted, self.exact = gradient, exact
         self.w = {k.removeprefix("context."): v.detach() for k, v in weights.items()}
         self.first = rate.first_layer(self.w["first"], self.w["bias"])
-        self.grad = {k: torch.zeros_like(v) for k, v in self.w.items()}
-        self.first_grad = torch.zeros_like(self.first)
         # One more latent, always zero: whatever lies outside its grid.
         self.known = torch.cat([latents.clamp(-LIMIT, LIMIT), latents.new_zeros(1)])
-        self.known_grad = torch.zeros_like(self.known)
         self.magnitude = self.known.abs() if self.config.magnitudes else None
-        self.magnitude_grad = torch.zeros_like(self.known) if self.config.magnitudes else None
-        self.found: Tensor | None = None
-        self.number = torch.arange(latents.numel(), device=latents.device)
+        self.grad: dict[str, Tensor] = {}
+        if gradient:
+            self.grad = {k: torch.zeros_like(v) for k, v in self.w.items()}
+            self.first_grad = torch.zeros_like(self.first)
+            self.known_grad = torch.zeros_like(self.known)
+            self.magnitude_grad = torch.zeros_like(self.known) if self.config.magnitudes else None
+        self.found: Tensor | None = None  # with `number`: what `predict` asks for
+        self.number = latents.new_zeros(0, dtype=torch.long)
 
     def run(self) -> RateResult:
         bits = self.latents.new_zeros(())
         for job in self.rate.jobs:
             bits += self._base(job) if isinstance(job, BaseJob) else self._quads(job)
+        if not self.wanted:
+            return RateResult(bits, self.latents.new_zeros(0), {})
         self.grad["first"], biases = self.rate.first_gradient(self.first_grad)
         self.grad["bias"][:, :-1] += biases
         gradient = self.known_grad[:-1]
