@@ -171,7 +171,8 @@ class CoreCoordX(WeightStore):
         for latent, band in zip(self.latents, found, strict=True):
             rows = axis_matrix(band, latent.shape[0], y, self.height)
             columns = axis_matrix(band, latent.shape[1], x, self.width)
-            planes.append(rows @ latent @ columns.t())
+            top, left = _reached(rows), _reached(columns)  # a tile touches few of the latents
+            planes.append(rows[:, top] @ latent[top, left] @ columns[:, left].t())
         features = torch.stack(planes).flatten(1) * gain_of(self.config)
         samples = self.tail(features).view(-1, y.numel(), x.numel())
         if not self.config.residuals:
@@ -205,6 +206,12 @@ class CoreCoordX(WeightStore):
 def _start(outer: range, edge: bool, halo: int) -> int:
     """First sample that is left after the 3x3 layers."""
     return outer.start if edge else outer.start + halo
+
+
+def _reached(matrix: Tensor) -> slice:
+    """The columns of an axis matrix from the first to the last that is not zero."""
+    used = matrix.any(0).nonzero()
+    return slice(int(used[0]), int(used[-1]) + 1) if used.numel() else slice(0, 1)
 
 
 def _near(coords: Tensor, length: int) -> range:

@@ -13,7 +13,6 @@ are the same moved by block / 2^l latents, so a block of rows stands for all of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -143,8 +142,11 @@ def axis_matrix(band: Band, latents: int, coords: Tensor, length: int) -> Tensor
         ]
     )
     matrix = band.kernel.new_zeros(coords.numel(), latents)
-    pad = math.ceil((band.kernel.numel() + abs(band.offset)) / band.stride) + 1
-    columns = torch.arange(-pad, latents + pad, device=coords.device)
+    # Latents, also those beyond the edges, that reach the samples around the coordinates.
+    near = (float(base.min()) - 1, float(base.max()) + 2)
+    low, high = (min(max(0, int(row)), length - 1) - band.offset for row in near)
+    first, last = -((band.kernel.numel() - 1 - low) // band.stride), high // band.stride
+    columns = torch.arange(first, last + 1, device=coords.device)
     owner = columns.clamp(0, latents - 1)
     for tap in range(4):
         rows = (base.long() + tap - 1).clamp(0, length - 1)

@@ -65,6 +65,18 @@ def test_blocks_equal_the_whole_matrix(length: int) -> None:
             torch.testing.assert_close(part, (latents @ matrix.t())[:, 64:])
 
 
+@pytest.mark.parametrize("length", [1, 7, 200])
+def test_a_coordinate_has_its_row_whatever_comes_with_it(length: int) -> None:
+    coords = torch.tensor([-90.0, -0.4, 0.0, length / 2, length / 3, length - 1.0, length + 70.5])
+    for level, band in enumerate(bands(torch.randn(5, 4), torch.randn(6, 4))):
+        latents = -(-length // 2**level)
+        together = axis_matrix(band, latents, coords, length)
+        for row, coordinate in zip(together, coords, strict=True):
+            torch.testing.assert_close(
+                axis_matrix(band, latents, coordinate[None], length)[0], row, rtol=0, atol=0
+            )
+
+
 @pytest.mark.parametrize("size", [(37, 45), (1, 1), (7, 7), (70, 130), (1, 50)])
 def test_grid_queries_at_samples_are_the_samples(size: tuple[int, int]) -> None:
     net = network(*size)
