@@ -14,15 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codec.network.convolve import add_convolution, chunk_of, row_bands, windows
 from codec.network.core import gain_of
 from codec.network.kernels import bands, interpolate
 from formats.core import CoreConfig
 
 __all__ = ["CoreDistortion", "DistortionResult"]
-
-CHUNK = 16384
-"""Pixels of a chunk on a CPU."""
-GPU_CHUNK = 2**22
 
 
 @dataclass
@@ -51,7 +48,7 @@ class CoreDistortion:
     def __init__(self, config: CoreConfig, target: Tensor) -> None:
         self.config, self.target = config, target
         self.gain = gain_of(config)
-        self.chunk = GPU_CHUNK if target.device.type == "cuda" else CHUNK
+        self.chunk = chunk_of(target.device)
 
     def __call__(
         self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]
@@ -150,14 +147,8 @@ class CoreDistortion:
     def _convolve(
         self, w: Mapping[str, Tensor], layer: int, padded: Tensor, samples: Tensor
     ) -> Tensor:
-        channels, height, width = samples.shape
-        weight = w[f"residual{layer}.weight"].flatten(1)
-        bias = w[f"residual{layer}.bias"][:, None]
-        out = torch.empty_like(samples)
-        for rows in self._bands(height, width):
-            change = torch.addmm(bias, weight, _windows(padded, rows, width))
-            torch.add(samples[:, rows], change.view(channels, -1, width), out=out[:, rows])
-        return out
+        weight, bias = w[f"residual{layer}.weight"], w[f"residual{layer}.bias"]
+        return add_convolution(samples, padded, weight, bias, self.chunk)
 
     def _convolve_back(
         self,
@@ -169,10 +160,10 @@ class CoreDistortion:
     ) -> Tensor:
         channels, height, width = back.shape
         weight = w[f"residual{layer}.weight"]
-        for rows in self._bands(height, width):
+        for rows in row_bands(height, width, self.chunk):
             part = back[:, rows].reshape(channels, -1)
             grad[f"residual{layer}.weight"].view(channels, -1).addmm_(
-                part, _windows(padded, rows, width).t()
+                part, windows(padded, rows, width).t()
             )
         grad[f"residual{layer}.bias"] += back.sum((1, 2))
         # The adjoint of a convolution is the convolution with the mirrored kernel; what falls
@@ -180,26 +171,11 @@ class CoreDistortion:
         mirrored = weight.flip(2, 3).transpose(0, 1).flatten(1)
         wide = F.pad(back, (2, 2, 2, 2))
         out = back.new_empty(channels, height + 2, width + 2)
-        for rows in self._bands(height + 2, width + 2):
-            part = torch.mm(mirrored, _windows(wide, rows, width + 2))
+        for rows in row_bands(height + 2, width + 2, self.chunk):
+            part = torch.mm(mirrored, windows(wide, rows, width + 2))
             out[:, rows] = part.view(channels, -1, width + 2)
         out[:, 1] += out[:, 0]
         out[:, height] += out[:, height + 1]
         out[:, :, 1] += out[:, :, 0]
         out[:, :, width] += out[:, :, width + 1]
         return out[:, 1:-1, 1:-1] + back
-
-    def _bands(self, height: int, width: int) -> list[slice]:
-        size = max(1, self.chunk // width)
-        return [slice(top, min(height, top + size)) for top in range(0, height, size)]
-
-
-def _windows(plane: Tensor, rows: slice, width: int) -> Tensor:
-    """3x3 windows of some rows of (C, h + 2, w + 2): (9 C, rows * w)."""
-    channel, row, column = plane.stride()
-    view = plane.as_strided(
-        (plane.shape[0], 3, 3, rows.stop - rows.start, width),
-        (channel, row, column, row, column),
-        rows.start * row,
-    )
-    return view.reshape(plane.shape[0] * 9, -1)

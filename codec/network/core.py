@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codec.network.convolve import add_convolution, chunk_of
 from codec.network.grid import AxisGrid
 from codec.network.kernels import INITIAL, Band, axis_matrix, bands, interpolate
 from codec.network.store import WeightStore
@@ -118,14 +119,14 @@ class CoreCoordX(WeightStore):
         top, bottom, left, right = (int(edge) for edge in edges)
         for layer in range(self.config.residuals):
             padded = F.pad(samples[None], (left, right, top, bottom), mode="replicate")
-            change = F.conv2d(
-                padded,
+            height, width = samples.shape[-2:]
+            samples = add_convolution(
+                samples[:, 1 - top : height - 1 + bottom, 1 - left : width - 1 + right],
+                padded[0],
                 self.tensor(f"residual{layer}.weight"),
                 self.tensor(f"residual{layer}.bias"),
-            )[0]
-            height, width = samples.shape[-2:]
-            inner = samples[:, 1 - top : height - 1 + bottom, 1 - left : width - 1 + right]
-            samples = inner + change
+                chunk_of(samples.device),
+            )
         return samples
 
     # -- queries ---------------------------------------------------------------------------

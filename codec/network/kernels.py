@@ -56,8 +56,9 @@ def _convolve(a: Tensor, b: Tensor, spacing: int) -> Tensor:
     """Full convolution of two kernels, the second with `spacing` between its taps."""
     spread = a.new_zeros((b.numel() - 1) * spacing + 1)
     spread[::spacing] = b
-    flipped = spread.flip(0)[None, None]
-    return F.conv1d(a[None, None], flipped, padding=spread.numel() - 1)[0, 0]
+    exact = torch.float64 if a.is_cuda else a.dtype  # cuDNN rounds float32 to TF32
+    flipped = spread.flip(0)[None, None].to(exact)
+    return F.conv1d(a[None, None].to(exact), flipped, padding=spread.numel() - 1)[0, 0].to(a.dtype)
 
 
 def bands(kernel: Tensor | None, prefilter: Tensor) -> list[Band]:

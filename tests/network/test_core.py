@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from codec.core_reconstruct import CoreReconstructor
-from codec.fit import core_distortion
 from codec.fit.core_distortion import CoreDistortion
-from codec.network import AxisGrid
+from codec.network import AxisGrid, convolve
 from codec.network.core import CoreCoordX, gain_of
 from codec.network.kernels import INITIAL, axis_matrix, bands, expand
 from formats.core import CoreConfig
@@ -100,6 +99,24 @@ def test_any_crop_is_that_part_of_the_picture(residuals: int) -> None:
         torch.testing.assert_close(part, expected)
 
 
+def test_3x3_layers_are_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a convolution of torch would round its inputs to TF32."""
+    net = network(20, 30)
+    padded = torch.nn.functional.pad(torch.randn(1, 3, 20, 30), (1, 1, 1, 1), mode="replicate")
+    weight, bias = net.tensor("residual0.weight"), net.tensor("residual0.bias")
+    inner = padded[0, :, 1:-1, 1:-1]
+    expected = inner + torch.nn.functional.conv2d(padded, weight, bias)[0]
+    for chunk in (50, 10_000):
+        found = convolve.add_convolution(inner, padded[0], weight, bias, chunk)
+        torch.testing.assert_close(found, expected)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a convolution of torch")
+
+    monkeypatch.setattr("torch.nn.functional.conv2d", refuse)
+    assert net.native(range(20), range(30)).shape == (3, 20, 30)
+
+
 def test_between_samples_the_picture_is_continuous() -> None:
     net = network(40, 40)
     base = torch.arange(5.0, 30.0)
@@ -120,7 +137,7 @@ def test_gain_scales_what_the_tail_sees() -> None:
 def test_gradients_are_those_of_finite_differences(
     monkeypatch: pytest.MonkeyPatch, chunk: int, size: tuple[int, int, int]
 ) -> None:
-    monkeypatch.setattr(core_distortion, "CHUNK", chunk)
+    monkeypatch.setattr(convolve, "CHUNK", chunk)
     height, width, channels = size
     net = network(height, width, channels, levels=3)
     weights = {
