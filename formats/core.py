@@ -25,25 +25,35 @@ TAPS = 4
 """Weights of each upsampling kernel and of each grid's filter."""
 
 
+SHARED = 5
+"""Levels whose stride is above 2^(tile - SHARED - 1) belong to no tile but to the whole image."""
+
+
 @dataclass(frozen=True)
 class Segment:
-    """The part of an image whose latents are coded together: one tile.
+    """The part of an image whose latents are coded together: some levels of a rectangle.
 
     Attributes:
-        top, left: its first pixel, a multiple of 2^(levels - 1).
+        top, left: its first pixel, a multiple of the stride of the level above `levels`.
         height, width: pixels, cropped at the image, at least 1.
+        levels: of the grids, finest first.
     """
 
     top: int
     left: int
     height: int
     width: int
+    levels: range
 
     def crop(self, level: int) -> tuple[slice, slice]:
-        """Rows and columns of the grid of `level` that belong to it."""
+        """Rows and columns of the grid of `level` that belong to the rectangle."""
         rows, cols = (-(-side // 2**level) for side in (self.height, self.width))
         top, left = self.top >> level, self.left >> level
         return slice(top, top + rows), slice(left, left + cols)
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """Rows and columns of its grids."""
+        return [(-(-self.height // 2**n), -(-self.width // 2**n)) for n in self.levels]
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class CoreConfig:
         magnitudes: whether the context network also sees the neighbours' absolute values.
         prior: number of the weights that the coded ones are relative to (formats/priors.py).
         gain: latents enter the synthesis times 2^(gain / 8 - 1), -64..63: the quantisation step.
-        tile: log2 of the tile's side in pixels: 8..15 and at least levels - 1; 0: one tile.
+        tile: log2 of the tile's side in pixels, 8..15; 0: one tile.
 
     Raises:
         InputError: a field is outside its range.
@@ -101,12 +111,8 @@ class CoreConfig:
                 f"core network prior: expected one of {(0, *PRIORS)}, got {self.prior}"
             )
         check_prior(self)
-        lowest = max(8, self.levels - 1)
-        if self.tile and self.tile < lowest:
-            raise InputError(
-                f"core network tile: expected 0 or {lowest}..15 with {self.levels} levels, "
-                f"got {self.tile}"
-            )
+        if 0 < self.tile < 8:
+            raise InputError(f"core network tile: expected 0 or 8..15, got {self.tile}")
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -123,21 +129,39 @@ class CoreConfig:
         """Latents of all grids together."""
         return sum(rows * cols for rows, cols in self.level_shapes(height, width))
 
+    @property
+    def tiled_levels(self) -> int:
+        """How many of the finest levels are coded tile by tile.
+
+        A latent reaches at most 7 strides: the finest levels of a tile stay within a ninth of
+        its side, so a crop needs few tiles. The coarser grids are small, and reach far: they
+        are coded once for the whole image.
+        """
+        return min(self.levels, self.tile - SHARED) if self.tile else 0
+
     def segment_count(self, height: int, width: int) -> int:
-        """Number of tiles."""
+        """Number of segments."""
         if not self.tile:
             return 1
         side = 1 << self.tile
-        return -(-height // side) * -(-width // side)
+        tiles = -(-height // side) * -(-width // side)
+        return tiles + (self.tiled_levels < self.levels)
 
     def segments(self, height: int, width: int) -> list[Segment]:
-        """The tiles in raster order."""
-        side = 1 << self.tile if self.tile else max(height, width)
-        return [
-            Segment(top, left, min(side, height - top), min(side, width - left))
-            for top in range(0, height, side)
-            for left in range(0, width, side)
-        ]
+        """The segments in coding order: the levels of the whole image, then tiles row by row."""
+        tiled = self.tiled_levels
+        shared = range(tiled, self.levels)
+        found = [Segment(0, 0, height, width, shared)] if shared else []
+        if tiled:
+            side = 1 << self.tile
+            found += [
+                Segment(
+                    top, left, min(side, height - top), min(side, width - left), range(tiled)
+                )
+                for top in range(0, height, side)
+                for left in range(0, width, side)
+            ]
+        return found
 
     def tensors(self, lengths: Mapping[str, int], channels: int) -> list[TensorSpec]:
         """Every weight tensor in coding order; the shapes do not depend on `lengths`."""

@@ -1,6 +1,6 @@
 """Latents of one segment <-> one range-coded stream.
 
-One walk, `_walk`, visits the levels from the coarsest to level 0 and in each the passes of
+One walk, `_walk`, visits the levels from the coarsest to the finest and in each the passes of
 `formats/lattice.py`; encoder, decoder and estimate differ only in what they do with a pass, so
 they cannot disagree about what comes when. Within a pass the positions are grouped by table,
 so that the range coder is called once a group and not once a symbol.
@@ -8,6 +8,7 @@ so that the range coder is called once a group and not once a symbol.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -107,15 +108,18 @@ def _read(coder: LatentDecoder, groups: _Groups, values: Codes) -> Codes:
 def _walk(
     network: ContextNetwork,
     grids: Sequence[Grid],
+    first: int,
+    above: Grid | None,
     code: Callable[[_Groups, Codes], Codes],
     after_level: Callable[[], None] = lambda: None,
 ) -> None:
     """Visit every pass in coding order and put what `code` returns into the grids."""
-    scratch, parent = Scratch(), None
-    for level in reversed(range(len(grids))):
-        grid = grids[level]
+    scratch = Scratch()
+    parent = None if above is None else plane(above)
+    for number in reversed(range(len(grids))):
+        grid = grids[number]
         for step in passes(grid, network.config.octaves, parent):
-            mean, scale = network.predict(step, level, scratch)
+            mean, scale = network.predict(step, first + number, scratch)
             values = grid[step.rows, step.cols]
             coded = code(_group(mean, scale), values.reshape(-1))
             values[...] = coded.reshape(values.shape)
@@ -123,30 +127,45 @@ def _walk(
         after_level()
 
 
-def _own(network: ContextNetwork, grids: Sequence[npt.NDArray[np.integer[Any]]]) -> list[Grid]:
+def _own(
+    network: ContextNetwork,
+    grids: Sequence[npt.NDArray[np.integer[Any]]],
+    first: int,
+    above: Grid | None,
+) -> list[Grid]:
     """Copies that may be changed, in the range where no difference overflows."""
-    shapes = [grid.shape for grid in grids]
+    shapes = [grid.shape for grid in (*grids, *([] if above is None else [above]))]
+    left = network.config.levels - first
     if (
-        len(grids) != network.config.levels
+        not grids
+        or (len(grids) >= left if above is not None else len(grids) != left)
         or any(len(shape) != 2 or 0 in shape for shape in shapes)
-        or shapes != network.config.level_shapes(*shapes[0])
+        or any(
+            coarse != (-(-fine[0] // 2), -(-fine[1] // 2))
+            for fine, coarse in itertools.pairwise(shapes)
+        )
     ):
         raise InputError(
-            f"latents: expected {network.config.levels} grids, each half the size of the one "
+            f"latents: expected {left} grids from level {first} on, each half the size of the one "
             f"before, got shapes {shapes}"
         )
     return [np.clip(grid, -MAX_LATENT, MAX_LATENT).astype(np.int32) for grid in grids]
 
 
 def encode_segment(
-    network: ContextNetwork, grids: Sequence[npt.NDArray[np.integer[Any]]]
+    network: ContextNetwork,
+    grids: Sequence[npt.NDArray[np.integer[Any]]],
+    first: int = 0,
+    above: Grid | None = None,
 ) -> tuple[bytes, list[Grid]]:
     """Code the latents of one segment.
 
     Args:
         network: the unit's context network.
-        grids: integer grids of the shapes `CoreConfig.level_shapes`, level 0 first. They are
-            not changed.
+        grids: integer grids, each half the size of the one before. They are not changed.
+        first: level of the first one.
+        above: the part of the grid of the next coarser level that lies over the segment, as the
+            decoder has it; None if there is no coarser level.
 
     Returns:
         The stream, and the grids as the decoder will see them: a latent becomes its prediction
@@ -155,40 +174,52 @@ def encode_segment(
     Raises:
         InputError: the grids' number or shapes do not fit.
     """
-    own = _own(network, grids)
+    own = _own(network, grids, first, above)
     coder = LatentEncoder()
-    _walk(network, own, partial(_write, coder.encode))
+    _walk(network, own, first, above, partial(_write, coder.encode))
     return coder.done(), own
 
 
 def decode_segment(
-    network: ContextNetwork, shapes: Sequence[tuple[int, int]], data: bytes, where: str
+    network: ContextNetwork,
+    shapes: Sequence[tuple[int, int]],
+    data: bytes,
+    where: str,
+    first: int = 0,
+    above: Grid | None = None,
 ) -> list[Grid]:
     """Inverse of `encode_segment`.
 
     Args:
         network: the unit's context network.
-        shapes: `CoreConfig.level_shapes` of the segment, limits already checked.
+        shapes: of the segment's grids, limits already checked.
         data: the segment's stream.
         where: for error messages.
+        first, above: as for `encode_segment`.
 
     Returns:
-        The grids, (h, w) int32 each, level 0 first.
+        The grids, (h, w) int32 each, finest first.
 
     Raises:
         CorruptError: the stream is not one that an encoder writes for these grids.
     """
     grids = [np.zeros(shape, np.int32) for shape in shapes]
     coder = LatentDecoder(data, where)
-    _walk(network, grids, partial(_read, coder))
+    _walk(network, grids, first, above, partial(_read, coder))
     coder.finish()
     return grids
 
 
 def level_bits(
-    network: ContextNetwork, grids: Sequence[npt.NDArray[np.integer[Any]]]
+    network: ContextNetwork,
+    grids: Sequence[npt.NDArray[np.integer[Any]]],
+    first: int = 0,
+    above: Grid | None = None,
 ) -> list[float]:
-    """Bits that the tables spend on the latents of each level, level 0 first.
+    """Bits that the tables spend on the latents of each level, finest first.
+
+    Args:
+        network, grids, first, above: as for `encode_segment`.
 
     Together they are what `encode_segment` takes, but for a few words.
 
@@ -200,5 +231,6 @@ def level_bits(
     def emit(groups: list[tuple[int, Codes]]) -> None:
         bits[-1] += sum(float(latent_bits(key)[indices].sum()) for key, indices in groups)
 
-    _walk(network, _own(network, grids), partial(_write, emit), lambda: bits.append(0.0))
+    own = _own(network, grids, first, above)
+    _walk(network, own, first, above, partial(_write, emit), lambda: bits.append(0.0))
     return bits[-2::-1]  # the walk is from the coarsest level to the finest

@@ -1,13 +1,13 @@
-"""A unit of core fusion: weights, then the latents of every tile as a stream of its own.
+"""A unit of core fusion: weights, then the latents of every segment as a stream of its own.
 
 Payload: unit number, one (table id, step exponent) pair per tensor, the length of the weights'
-stream, that stream, the length of every tile's stream, those streams (formats/SPEC.md, 9.5). A
-tile can be decoded without the others.
+stream, that stream, the length of every segment's stream, those streams (formats/SPEC.md, 9.5).
+A tile needs the coarse levels of the whole image, and no other tile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class CoreUnit:
         tensors: all weight tensors in coding order.
         network: the context network they hold.
         height, width: pixels of the image.
-        segments: its tiles in raster order.
+        segments: in coding order: the coarse levels of the whole image if there are tiles.
         streams: their range-coded latents.
         name: the file's path, if it has one; errors start with it.
     """
@@ -51,48 +51,81 @@ class CoreUnit:
     streams: list[bytes]
     name: str = ""
 
-    def segment(self, index: int) -> list[Grid]:
-        """Decode the latents of one tile: (h, w) int32 grids, level 0 first.
+    def segment(self, index: int, above: Grid | None = None) -> list[Grid]:
+        """Decode the latents of one segment: (h, w) int32 grids, finest first.
+
+        Args:
+            index: its number.
+            above: the whole image's grid of the next coarser level; only tiles have one.
 
         Raises:
             CorruptError: its stream is not one that an encoder writes.
-            InputError: there is no such tile.
+            InputError: there is no such segment.
         """
         if not 0 <= index < len(self.segments):
-            raise InputError(f"tile: expected 0..{len(self.segments) - 1}, got {index}")
-        where = f"unit {self.number}, tile {index}"
+            raise InputError(f"segment: expected 0..{len(self.segments) - 1}, got {index}")
         box = self.segments[index]
-        shapes = self.network.config.level_shapes(box.height, box.width)
+        if (above is None) != (box.levels.stop == self.network.config.levels):
+            raise InputError(f"segment {index}: a tile, and only a tile, needs the coarser grid")
+        where = f"unit {self.number}, segment {index}"
         return decode_segment(
             self.network,
-            shapes,
+            box.shapes(),
             self.streams[index],
             f"{self.name}: {where}" if self.name else where,
+            box.levels.start,
+            None if above is None else above[box.crop(box.levels.stop)],
         )
 
-    def grids(self) -> list[Grid]:
-        """Decode all latents: (h, w) int32 grids of the whole image, level 0 first.
+    def decode(
+        self, wanted: Callable[[Segment], bool] = lambda box: True
+    ) -> Iterator[tuple[Segment, list[Grid], Grid | None]]:
+        """Decode segment by segment.
+
+        Args:
+            wanted: whether a tile is; what belongs to the whole image always is.
+
+        Yields:
+            The segment, its grids and the coarser grid that it was coded with.
 
         Raises:
             CorruptError: a stream is not one that an encoder writes.
         """
-        if len(self.segments) == 1:
+        above = None
+        for index, box in enumerate(self.segments):
+            if self.network.config.tile and not box.levels.start and not wanted(box):
+                continue
+            grids = self.segment(index, above)
+            yield box, grids, None if above is None else above[box.crop(box.levels.stop)]
+            if box.levels.start:
+                above = grids[0]
+
+    def grids(self, wanted: Callable[[Segment], bool] = lambda box: True) -> list[Grid]:
+        """Decode the latents: (h, w) int32 grids of the whole image, level 0 first.
+
+        Args:
+            wanted: tiles for which this is False stay zero.
+
+        Raises:
+            CorruptError: a stream is not one that an encoder writes.
+        """
+        if not self.network.config.tile:
             return self.segment(0)
         shapes = self.network.config.level_shapes(self.height, self.width)
         whole = [np.zeros(shape, np.int32) for shape in shapes]
-        for index, box in enumerate(self.segments):
-            for level, grid in enumerate(self.segment(index)):
+        for box, grids, _ in self.decode(wanted):
+            for level, grid in zip(box.levels, grids, strict=True):
                 whole[level][box.crop(level)] = grid
         return whole
 
     def verify(self) -> None:
-        """Decode every tile, one at a time, and keep none.
+        """Decode every segment, one at a time, and keep none.
 
         Raises:
             CorruptError: the first fault.
         """
-        for index in range(len(self.segments)):
-            self.segment(index)
+        for _ in self.decode():
+            pass
 
 
 def _named(config: CoreConfig, tensors: Sequence[CodedTensor]) -> dict[str, CodedTensor]:
@@ -143,11 +176,13 @@ def pack_core_unit(
     seen = [np.zeros(shape, np.int32) for shape in shapes]
     streams = []
     for box in config.segments(height, width):
-        crops = [box.crop(level) for level in range(config.levels)]
-        data, own = encode_segment(network, [g[c] for g, c in zip(grids, crops, strict=True)])
+        parts = [grids[level][box.crop(level)] for level in box.levels]
+        end = box.levels.stop
+        above = seen[end][box.crop(end)] if end < config.levels else None
+        data, own = encode_segment(network, parts, box.levels.start, above)
         streams.append(data)
-        for target, crop, part in zip(seen, crops, own, strict=True):
-            target[crop] = part
+        for level, part in zip(box.levels, own, strict=True):
+            seen[level][box.crop(level)] = part
     out = Writer().varint(number).raw(entries).varint(len(stream)).raw(stream)
     for data in streams:
         out.varint(len(data))
@@ -181,10 +216,10 @@ def unpack_core_unit(
     entries = read_entries(read, number, specs)
     stream = read.take(read.varint("length of the weights"), "weights")
     tensors = unpack_tensors(stream, specs, entries, f"{where}, weights")
-    # Every tile has a length of at least one byte: too many of them end as a TruncatedError.
+    # Every segment has a length of at least one byte: too many end as a TruncatedError.
     count = config.segment_count(header.height, header.width)
-    sizes = [read.varint(f"length of tile {index}") for index in range(count)]
-    streams = [read.take(size, f"tile {index}") for index, size in enumerate(sizes)]
+    sizes = [read.varint(f"length of segment {index}") for index in range(count)]
+    streams = [read.take(size, f"segment {index}") for index, size in enumerate(sizes)]
     read.finish()
     names = [spec.name for spec in specs]
     return CoreUnit(

@@ -107,9 +107,10 @@ def _latents(container: Container) -> list[dict[str, Any]]:
         {"level": level, "latents": 0, "bits": 0.0, "zeros": 0}
         for level in range(unit.network.config.levels)
     ]
-    for index in range(len(unit.segments)):
-        grids = unit.segment(index)
-        for entry, grid, bits in zip(levels, grids, level_bits(unit.network, grids), strict=True):
+    for box, grids, above in unit.decode():
+        costs = level_bits(unit.network, grids, box.levels.start, above)
+        for level, grid, bits in zip(box.levels, grids, costs, strict=True):
+            entry = levels[level]
             entry["latents"] += grid.size
             entry["bits"] += bits
             entry["zeros"] += int((grid == 0).sum())

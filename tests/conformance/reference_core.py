@@ -250,15 +250,20 @@ def predict_pass(
     return found
 
 
-def decode_segment(network: Network, height: int, width: int, stream: bytes) -> list[Grid]:
+def decode_segment(
+    network: Network,
+    height: int,
+    width: int,
+    stream: bytes,
+    levels: range | None = None,
+    above: Grid | None = None,
+) -> list[Grid]:
     decoder = RangeDecoder(stream)
-    levels = network.c.levels
+    levels = range(network.c.levels) if levels is None else levels
     grids: list[Grid] = [
-        [[0] * -(-width // 2**n) for _ in range(-(-height // 2**n))] for n in range(levels)
+        [[0] * -(-width // 2**n) for _ in range(-(-height // 2**n))] for n in levels
     ]
-    for level in reversed(range(levels)):
-        grid = grids[level]
-        above = grids[level + 1] if level + 1 < levels else None
+    for level, grid in reversed(list(zip(levels, grids, strict=True))):
         for octave, kind, places in positions(len(grid), len(grid[0]), network.c.octaves):
             predicted = predict_pass(network, grid, above, level, octave, kind, places)
             work = []
@@ -271,6 +276,7 @@ def decode_segment(network: Network, height: int, width: int, stream: bytes) -> 
             for key, _, (i, j), f in sorted(work):
                 r = decoder.symbol(key)
                 grid[i][j] += r if f >= 0 else -r
+        above = grid
     decoder.finish()
     return grids
 
@@ -315,17 +321,27 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], list[list[Grid]]]:
     }
     if c.prior:
         add_prior(c, tensors)
-    side = 2**c.tile if c.tile else 65536
-    boxes = [
-        (min(side, c.height - y), min(side, c.width - x))
-        for y in range(0, c.height, side)
-        for x in range(0, c.width, side)
-    ]
+    tiled = min(c.levels, c.tile - 5) if c.tile else 0
+    boxes = [(0, 0, c.height, c.width, range(tiled, c.levels))] if tiled < c.levels else []
+    if tiled:
+        side = 2**c.tile
+        boxes += [
+            (y, x, min(side, c.height - y), min(side, c.width - x), range(tiled))
+            for y in range(0, c.height, side)
+            for x in range(0, c.width, side)
+        ]
     lengths = [read.varint() for _ in boxes]
     network, segments = Network(c, tensors), []
-    for (height, width), length in zip(boxes, lengths, strict=True):
+    for (y, x, height, width, levels), length in zip(boxes, lengths, strict=True):
         stream = payload[read.at : read.at + length]
-        segments.append(decode_segment(network, height, width, stream))
+        above = None
+        if levels.stop < c.levels:
+            stride = 2**levels.stop
+            above = [
+                row[x // stride : -(-(x + width) // stride)]
+                for row in segments[0][0][y // stride : -(-(y + height) // stride)]
+            ]
+        segments.append(decode_segment(network, height, width, stream, levels, above))
         read.at += length
     assert read.at == len(payload)
     return tensors, segments

@@ -50,8 +50,8 @@ def test_a_second_implementation_reads_the_same_integers(name: str) -> None:
         assert other.symbols == tensor.symbols.reshape(-1).tolist()
         assert other.step == tensor.step
     assert len(segments) == len(unit.segments)
-    for index, grids in enumerate(segments):
-        assert grids == [grid.tolist() for grid in unit.segment(index)]
+    for grids, (_, decoded, _) in zip(segments, unit.decode(), strict=True):
+        assert grids == [grid.tolist() for grid in decoded]
 
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

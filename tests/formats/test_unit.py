@@ -52,6 +52,7 @@ def silent(config: CoreConfig, channels: int = 3) -> bytes:
         (7, 7, 3, CoreConfig(levels=3, octaves=4, magnitudes=True)),
         (1, 300, 3, CoreConfig(tile=8, width=3)),
         (300, 600, 3, CoreConfig(tile=8, width=8)),
+        (300, 600, 3, CoreConfig(tile=8, levels=3, width=8)),
         (20, 30, 4, CoreConfig(octaves=0, levels=8, width=3)),
     ],
 )
@@ -75,15 +76,18 @@ def test_files_of_core_fusion_round_trip(
         assert np.array_equal(a, b)
 
 
-def test_a_tile_is_decoded_without_the_others() -> None:
-    config = CoreConfig(tile=8, width=4, levels=4)
+@pytest.mark.parametrize("levels", [3, 6])
+def test_a_tile_is_decoded_without_the_others(levels: int) -> None:
+    config = CoreConfig(tile=8, width=4, levels=levels)
     header = header_of(config, 300, 520)
     payload, seen = pack_core_unit(
         0, config, core_tensors(config, 3), core_grids(config, 300, 520), 300, 520
     )
     unit = unpack_core_unit(payload, 0, header)
-    assert len(unit.segments) == len(unit.streams) == 6
-    for index, box in enumerate(unit.segments):
+    shared = int(levels > 3)
+    assert len(unit.segments) == len(unit.streams) == 6 + shared
+    for index in range(shared, shared + 6):
+        box = unit.segments[index]
         alone = CoreUnit(
             unit.number,
             unit.tensors,
@@ -91,15 +95,24 @@ def test_a_tile_is_decoded_without_the_others() -> None:
             unit.height,
             unit.width,
             unit.segments,
-            [s if i == index else b"broken" for i, s in enumerate(unit.streams)],
+            [s if i == index or i < shared else b"broken" for i, s in enumerate(unit.streams)],
         )
-        for level, grid in enumerate(alone.segment(index)):
-            assert np.array_equal(grid, seen[level][box.crop(level)])
-    with pytest.raises(CorruptError, match="unit 0, tile 1"):
-        alone.segment(1)
-    for index in (-1, 6):
-        with pytest.raises(InputError, match=r"tile: expected 0\.\.5"):
+        found = alone.grids(lambda tile, wanted=box: tile == wanted)  # type: ignore[misc]
+        for level, grid in enumerate(found):
+            part = box.crop(level) if level in box.levels else ...
+            assert np.array_equal(grid[part], seen[level][part])
+            if level in box.levels:
+                assert np.count_nonzero(grid) == np.count_nonzero(grid[part])
+    with pytest.raises(CorruptError, match=f"unit 0, segment {shared}"):
+        alone.grids()
+    for index in (-1, 6 + shared):
+        with pytest.raises(InputError, match=rf"segment: expected 0\.\.{5 + shared}"):
             unit.segment(index)
+    if shared:
+        with pytest.raises(InputError, match="only a tile, needs the coarser grid"):
+            unit.segment(1)
+        with pytest.raises(InputError, match="only a tile, needs the coarser grid"):
+            unit.segment(0, seen[3])
 
 
 def test_latents_out_of_range_are_clamped_as_the_decoder_sees_them() -> None:
@@ -205,8 +218,8 @@ def test_lengths_that_do_not_add_up_are_refused() -> None:
     stream = payload[len(front) + 1 :]
     assert payload[len(front)] == len(stream) < 128
     cases: list[tuple[bytes, type[FormatError], str]] = [
-        (front, TruncatedError, "length of tile 0"),
-        (front + Writer().varint(2**40).done() + stream, TruncatedError, "tile 0"),
+        (front, TruncatedError, "length of segment 0"),
+        (front + Writer().varint(2**40).done() + stream, TruncatedError, "segment 0"),
         (front + Writer().varint(len(stream) - 4).done() + stream, CorruptError, "left over"),
         (front[:-1] + b"\x04" + bytes(8), CorruptError, "longer than its symbols"),
         (front[:-1] + Writer().varint(2**50).done(), TruncatedError, "weights"),
@@ -245,7 +258,7 @@ def test_bombs_are_refused_before_allocation() -> None:
     short = START + chunk(b"H", head.pack()) + chunk(b"U", silent(tiled) + lengths) + END
 
     def again() -> None:
-        with pytest.raises(TruncatedError, match="length of tile 400"):
+        with pytest.raises(TruncatedError, match="length of segment 400"):
             Container.open(short).verify()
 
     assert peak_of(again) < 2**20
@@ -287,5 +300,5 @@ def test_messages_name_the_file(tmp_path) -> None:  # type: ignore[no-untyped-de
     with Container.open(path) as box:
         unit = box.core_unit(0)
         unit.streams[0] = unit.streams[0] + bytes(4)
-        with pytest.raises(CorruptError, match=r"broken\.crdx: unit 0, tile 0"):
+        with pytest.raises(CorruptError, match=r"broken\.crdx: unit 0, segment 0"):
             unit.segment(0)
