@@ -155,9 +155,7 @@ class CoreConfig:
         if tiled:
             side = 1 << self.tile
             found += [
-                Segment(
-                    top, left, min(side, height - top), min(side, width - left), range(tiled)
-                )
+                Segment(top, left, min(side, height - top), min(side, width - left), range(tiled))
                 for top in range(0, height, side)
                 for left in range(0, width, side)
             ]

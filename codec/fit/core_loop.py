@@ -143,7 +143,7 @@ class CoreFitter:
         self.shapes = [(q.shape[0], q.shape[1]) for q in net.latents]
         self.latents = torch.cat([q.flatten() for q in net.latents]).to(target.device)
         self.distortion = CoreDistortion(net.config, target)
-        self.rate = ContextRate(net.config, self.shapes, target.device)
+        self.rate = ContextRate(net.config, net.height, net.width, target.device)
         self.networks = build_optimiser("soap", net.parameters(), config.rate)
         # On a CPU the fused Adam is one pass over memory; so is it on a GPU.
         self.adam = torch.optim.Adam([self.latents], lr=config.latent_rate, fused=True)

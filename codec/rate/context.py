@@ -11,7 +11,7 @@ multiplications, is what decides the time of a step (docs/performance.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,19 +51,17 @@ class RateResult:
 
 
 class ContextRate:
-    """Evaluates the rate of the latents of one segment.
+    """Evaluates the rate of the latents of one picture.
 
     Args:
-        config: the network.
-        shapes: (h, w) of every level, finest first.
+        config: the network and its tiles.
+        height, width: pixels of the picture.
         device: where the latents are.
     """
 
-    def __init__(
-        self, config: CoreConfig, shapes: Sequence[tuple[int, int]], device: torch.device
-    ) -> None:
+    def __init__(self, config: CoreConfig, height: int, width: int, device: torch.device) -> None:
         self.config = config
-        self.jobs: list[Job] = plan(shapes, config.octaves, device)
+        self.jobs: list[Job] = plan(config, height, width, device)
         number = {row: n for n, row in enumerate(WINDOW)}
         copies = (0, len(WINDOW)) if config.magnitudes else (0,)
         self._columns = [[number[row] + c for c in copies for row in rows] for rows in TYPES]

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from formats.lattice import PLACES, WINDOWS
+from formats.core import CoreConfig
+
+__all__ = ["WINDOW", "BaseJob", "GatherJob", "Job", "SliceJob", "plan"]
 
 __all__ = ["TYPES", "WINDOW", "BaseJob", "GatherJob", "Job", "SliceJob", "plan"]
 
@@ -123,35 +125,53 @@ class GatherJob:
         grad.index_add_(0, self._parents[kind].flatten(), back.flatten())
 
 
+@dataclass(frozen=True)
+class Area:
+    """A segment's part of one grid.
+
+    Attributes:
+        start: number of the whole grid's first latent in the vector of all latents.
+        whole: rows and columns of the whole grid.
+        part: the segment's rows and columns.
+    """
+
+    start: int
+    whole: tuple[int, int]
+    part: tuple[slice, slice]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the part."""
+        rows, columns = self.part
+        return rows.stop - rows.start, columns.stop - columns.start
+
+    def of(self, flat: Tensor) -> Tensor:
+        """A view of the part in a vector of all latents."""
+        height, width = self.whole
+        return flat[self.start : self.start + height * width].view(height, width)[self.part]
+
+
 class SliceJob:
-    """Some rows of quads of the finest octave of one large grid of even size.
+    """Some rows of quads of the finest octave of one large area of even size.
 
     Args:
-        start: number of the grid's first latent.
-        shape: of the grid, both even.
-        parent: number of the coarser grid's first latent and its shape, if there is one.
+        own: the area.
+        parent: the one of the coarser grid over it, if there is one.
         part: rows of quads.
         level: of the grid.
     """
 
-    def __init__(
-        self,
-        start: int,
-        shape: tuple[int, int],
-        parent: tuple[int, tuple[int, int]] | None,
-        part: range,
-        level: int,
-    ) -> None:
-        self._start, self._shape, self._parent, self._part = start, shape, parent, part
+    def __init__(self, own: Area, parent: Area | None, part: range, level: int) -> None:
+        self._area, self._above, self._part = own, parent, part
+        self._shape = own.shape
         self.levels = level
         self.mask: Tensor | None = None
 
     def _plane(self, flat: Tensor) -> Tensor:
         """The rows that the windows reach, with zeros around: two before, four after."""
-        height, width = self._shape
-        grid = flat[self._start : self._start + height * width].view(height, width)
+        height = self._shape[0]
         top, bottom = 2 * self._part.start - 2, 2 * self._part.stop + 4
-        rows = grid[max(0, top) : min(height, bottom)]
+        rows = self._area.of(flat)[max(0, top) : min(height, bottom)]
         return F.pad(rows, (2, 4, max(0, -top), max(0, bottom - height)))
 
     def load(self, planes: Sequence[Tensor], octaves: int) -> Tensor:
@@ -177,7 +197,7 @@ class SliceJob:
 
     def parents(self, known: Tensor) -> list[Tensor]:
         """The one window (9, n) that the positions of a quad share."""
-        if self._parent is None:
+        if self._above is None:
             return []
         plane = self._parent_plane(known)
         rows, columns = len(self._part), self._shape[1] // 2
@@ -186,18 +206,16 @@ class SliceJob:
         return [view.reshape(9, -1)]
 
     def _parent_plane(self, flat: Tensor) -> Tensor:
-        assert self._parent is not None
-        start, (height, width) = self._parent
-        grid = flat[start : start + height * width].view(height, width)
+        assert self._above is not None
+        grid = self._above.of(flat)
         top, bottom = self._part.start - 1, self._part.stop + 1
-        rows = grid[max(0, top) : min(height, bottom)]
-        return F.pad(rows, (1, 1, max(0, -top), max(0, bottom - height)))
+        rows = grid[max(0, top) : min(grid.shape[0], bottom)]
+        return F.pad(rows, (1, 1, max(0, -top), max(0, bottom - grid.shape[0])))
 
     def _own(self, flat: Tensor) -> Tensor:
-        """This job's rows of the grid as quads: (rows, 2, columns, 2), a view."""
-        width = self._shape[1]
-        start = self._start + 2 * self._part.start * width
-        return flat[start : start + 2 * len(self._part) * width].view(-1, 2, width // 2, 2)
+        """This job's rows of the area as quads: (rows, 2, columns, 2), a view."""
+        rows = self._area.of(flat)[2 * self._part.start : 2 * self._part.stop]
+        return rows.view(-1, 2, self._shape[1] // 2, 2)
 
     def targets(self, latents: Tensor) -> Tensor:
         """The latents to predict: (3, n)."""
@@ -217,9 +235,8 @@ class SliceJob:
                 plane.as_strided(
                     (rows, columns), (2 * stride, 2), (2 * (i + 1) + a) * stride + 2 * (j + 1) + b
                 ).add_(part[row].view(rows, columns))
-            grid = grad[self._start : self._start + height * width].view(height, width)
             low, high = max(0, top), min(height, bottom)
-            grid[low:high] += plane[low - top : high - top, 2 : 2 + width]
+            self._area.of(grad)[low:high] += plane[low - top : high - top, 2 : 2 + width]
 
     def store_targets(self, grad: Tensor, back: Tensor) -> None:
         """Add gradients of the targets."""
@@ -229,8 +246,9 @@ class SliceJob:
 
     def store_parents(self, grad: Tensor, kind: int, back: Tensor) -> None:
         """Add gradients of the window."""
-        assert self._parent is not None
-        start, (height, width) = self._parent
+        assert self._above is not None
+        grid = self._above.of(grad)
+        height, width = grid.shape
         rows, columns = len(self._part), self._shape[1] // 2
         top, bottom = self._part.start - 1, self._part.stop + 1
         plane = back.new_zeros(bottom - top, width + 2)
@@ -238,7 +256,6 @@ class SliceJob:
         for offset in range(9):
             i, j = divmod(offset, 3)
             plane[i : i + rows, j : j + columns] += parts[offset]
-        grid = grad[start : start + height * width].view(height, width)
         low, high = max(0, top), min(height, bottom)
         grid[low:high] += plane[low - top : high - top, 1 : 1 + width]
 
@@ -246,9 +263,16 @@ class SliceJob:
 Job = BaseJob | GatherJob | SliceJob
 
 
-def plan(shapes: Sequence[tuple[int, int]], octaves: int, device: torch.device) -> list[Job]:
-    """Jobs that together hold every latent of a segment once."""
+def plan(config: CoreConfig, height: int, width: int, device: torch.device) -> list[Job]:
+    """Jobs that together hold every latent of a picture once.
+
+    Args:
+        config: levels, octaves and tiles.
+        height, width: pixels.
+        device: where the latents are.
+    """
     chunk = GPU_CHUNK if device.type == "cuda" else CHUNK
+    shapes = config.level_shapes(height, width)
     sizes = [h * w for h, w in shapes]
     starts = [sum(sizes[:level]) for level in range(len(shapes) + 1)]
     numbers = [
@@ -256,36 +280,44 @@ def plan(shapes: Sequence[tuple[int, int]], octaves: int, device: torch.device) 
         for start, size, shape in zip(starts, sizes, shapes, strict=False)
     ]
     outside = starts[-1]
+    octaves, step = config.octaves, 1 << config.octaves
     jobs: list[Job] = []
     gathered: list[tuple[Tensor, ...]] = []
     base: list[tuple[Tensor, ...]] = []
-    for level, (shape, grid) in enumerate(zip(shapes, numbers, strict=True)):
-        coarser = numbers[level + 1] if level + 1 < len(shapes) else None
-        step = 1 << octaves
-        rows, columns = torch.meshgrid(
-            torch.arange(0, shape[0], step), torch.arange(0, shape[1], step), indexing="ij"
-        )
-        base.append(
-            (
-                grid[rows, columns].flatten(),
-                _parent_windows(coarser, rows.flatten(), columns.flatten(), outside),
-                _one_hot(level, len(shapes), rows.numel()),
+    for segment in config.segments(height, width):
+        areas = [
+            Area(starts[level], shapes[level], segment.crop(level))
+            for level in range(min(segment.levels.stop + 1, config.levels))
+        ]
+        for level in segment.levels:
+            own, above = areas[level], areas[level + 1] if level + 1 < config.levels else None
+            grid = numbers[level][own.part]
+            coarser = None if above is None else numbers[level + 1][above.part]
+            rows, columns = torch.meshgrid(
+                torch.arange(0, grid.shape[0], step),
+                torch.arange(0, grid.shape[1], step),
+                indexing="ij",
             )
-        )
-        for octave in range(octaves):
-            regular = shape[0] % 2 == shape[1] % 2 == 0
-            if octave == 0 and regular and sizes[level] >= 4 * chunk:
-                size = max(1, chunk // (shape[1] // 2))
-                above = (starts[level + 1], shapes[level + 1]) if coarser is not None else None
-                for top in range(0, shape[0] // 2, size):
-                    part = range(top, min(shape[0] // 2, top + size))
-                    jobs.append(SliceJob(starts[level], shape, above, part, level))
-                continue
-            if max(shape) > 1 << octave:
-                quads = _quads(grid, coarser, octave, outside)
-                count = quads[0].shape[1]
-                hot = _one_hot(octave, octaves, count), _one_hot(level, len(shapes), count)
-                gathered.append((*quads, *hot))
+            base.append(
+                (
+                    grid[rows, columns].flatten(),
+                    _parent_windows(coarser, rows.flatten(), columns.flatten(), outside),
+                    _one_hot(level, len(shapes), rows.numel()),
+                )
+            )
+            for octave in range(octaves):
+                regular = grid.shape[0] % 2 == grid.shape[1] % 2 == 0
+                if octave == 0 and regular and grid.numel() >= 4 * chunk:
+                    size = max(1, chunk // (grid.shape[1] // 2))
+                    for top in range(0, grid.shape[0] // 2, size):
+                        part = range(top, min(grid.shape[0] // 2, top + size))
+                        jobs.append(SliceJob(own, above, part, level))
+                    continue
+                if max(grid.shape) > 1 << octave:
+                    quads = _quads(grid, coarser, octave, outside)
+                    count = quads[0].shape[1]
+                    hot = _one_hot(octave, octaves, count), _one_hot(level, len(shapes), count)
+                    gathered.append((*quads, *hot))
     if gathered:
         whole = [torch.cat(parts, -1) for parts in zip(*gathered, strict=True)]
         for pieces in zip(*(torch.split(t, chunk, -1) for t in whole), strict=True):

@@ -54,7 +54,7 @@ def test_gradients_are_those_of_finite_differences(
     monkeypatch.setattr(jobs, "CHUNK", chunk)
     torch.manual_seed(1)
     config = CoreConfig(levels=3, width=5, octaves=2, magnitudes=magnitudes)
-    rate = ContextRate(config, config.level_shapes(*size), CPU)
+    rate = ContextRate(config, *size, CPU)
     weights = random_weights(config)
     latents = random_latents(config, *size, 1.5)
     found = rate(weights, latents, 3.0)
@@ -79,13 +79,16 @@ def test_gradients_are_those_of_finite_differences(
             assert gradient == pytest.approx(slope(values, index), 1e-4, 1e-3), name
 
 
-def test_slices_and_indices_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = CoreConfig(levels=4, width=6)
-    shapes = config.level_shapes(48, 64)
-    latents, weights = random_latents(config, 48, 64, 2.0), random_weights(config)
-    whole = ContextRate(config, shapes, CPU)(weights, latents)
+@pytest.mark.parametrize(("size", "tile"), [((48, 64), 0), ((260, 384), 8)])
+def test_slices_and_indices_give_the_same(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], tile: int
+) -> None:
+    config = CoreConfig(levels=4, width=6, tile=tile)
+    latents, weights = random_latents(config, *size, 2.0), random_weights(config)
+    monkeypatch.setattr(jobs, "CHUNK", 2**20)
+    whole = ContextRate(config, *size, CPU)(weights, latents)
     monkeypatch.setattr(jobs, "CHUNK", 50)
-    sliced = ContextRate(config, shapes, CPU)
+    sliced = ContextRate(config, *size, CPU)
     assert any(isinstance(job, jobs.SliceJob) for job in sliced.jobs)
     parts = sliced(weights, latents)
     torch.testing.assert_close(parts.bits, whole.bits)
@@ -140,7 +143,7 @@ def test_torch_computes_the_integers_of_the_definition(
     shapes = config.level_shapes(height, width)
     grids = [rng.integers(-reach, reach + 1, shape).astype(np.int32) for shape in shapes]
     flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids])).float()
-    mean, scale = ContextRate(config, shapes, CPU).predict(weights, flat)
+    mean, scale = ContextRate(config, height, width, CPU).predict(weights, flat)
     torch_network = TorchContextNetwork(network, CPU)
     parent, start = None, flat.numel()
     for level in reversed(range(levels)):
@@ -156,6 +159,37 @@ def test_torch_computes_the_integers_of_the_definition(
                 np.testing.assert_array_equal(got[0], expected[0])
                 np.testing.assert_array_equal(got[1], expected[1])
         parent = plane(grids[level])
+
+
+@pytest.mark.parametrize("levels", [2, 5])
+def test_tiles_see_the_shared_levels_and_nothing_else(levels: int) -> None:
+    rng = np.random.default_rng(4)
+    config = CoreConfig(levels=levels, width=4, tile=8)
+    coded, weights = coded_network(config, rng, 6.0)
+    network = ContextNetwork(config, coded)
+    size = 300, 520  # tiles of all sizes: whole, cut on one side, cut on both
+    grids = [rng.integers(-4, 5, shape).astype(np.int32) for shape in config.level_shapes(*size)]
+    flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids])).float()
+    found = ContextRate(config, *size, CPU).predict(weights, flat)
+    sizes = [grid.size for grid in grids]
+    means, scales = (
+        [
+            part.view(grid.shape).numpy()
+            for part, grid in zip(torch.split(values, sizes), grids, strict=True)
+        ]
+        for values in found
+    )
+    for segment in config.segments(*size):
+        end = segment.levels.stop
+        parent = plane(grids[end][segment.crop(end)]) if end < levels else None
+        for level in reversed(segment.levels):
+            part = segment.crop(level)
+            for step in passes(grids[level][part], config.octaves, parent):
+                expected = network.predict(step, level)
+                for got, wanted in zip((means, scales), expected, strict=True):
+                    values = got[level][part][step.rows, step.cols].ravel()
+                    np.testing.assert_array_equal(values, wanted)
+            parent = plane(grids[level][part])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -206,5 +240,5 @@ def test_estimated_bits_are_those_of_the_tables() -> None:
         network, [np.rint(rng.laplace(0, 1, s)).astype(np.int32) for s in shapes]
     )
     flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids])).float()
-    estimate = float(ContextRate(config, shapes, CPU)(weights, flat, exact=True).bits)
+    estimate = float(ContextRate(config, 64, 96, CPU)(weights, flat, exact=True).bits)
     assert estimate == pytest.approx(sum(level_bits(network, grids)), rel=0.005)
