@@ -33,6 +33,8 @@ __all__ = [
     "start_from_prior",
 ]
 
+FINEST = {"context.bias": -12, "context.hidden_bias": -12, "context.level": -12, "context.out": -8}
+"""Finest step of the context's tensors; 2^-6 for its other ones."""
 SYNTHESIS_FINEST = -14
 INTERPOLATION = ("kernel", "filter")
 COARSEST = 1

@@ -43,7 +43,7 @@ CONTEXT_BITS = {
     "context.bias": 12,
     "context.hidden": 6,
     "context.hidden_bias": 12,
-    "context.out": 6,
+    "context.out": 8,
     "context.level": 12,
 }
 """Fractional bits of the fixed-point weights: the smallest step is 2^-bits."""
@@ -139,7 +139,7 @@ class ContextNetwork:
         )
         _require_exact(
             "context.out and context.level",
-            TOP * np.abs(out).sum(1) + np.abs(level).max(1),
+            TOP * np.abs(out).sum(1) + 4 * np.abs(level).max(1),
         )
         # (64 S + B + 32) >> 6 = S + ((B + 32) >> 6): the first layer needs no rounding.
         self._bias = ((bias + 32) >> 6).astype(np.float32)
@@ -150,8 +150,8 @@ class ContextNetwork:
         self._hidden = np.ldexp(
             np.concatenate([hidden_bias[:, None] + 32, residual], 1).astype(np.float32), -6
         )
-        self._out = np.ldexp(out.astype(np.float32), -9)
-        self._level = np.ldexp((level + 256).astype(np.float32), -9)
+        self._out = np.ldexp(out.astype(np.float32), -11)
+        self._level = np.ldexp((4 * level + 1024).astype(np.float32), -11)
 
     def first_layer(self, step: Pass) -> Floats:
         """Weights of a pass: (w, inputs), columns constant, neighbours, parent."""

@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from formats.core import CoreConfig
-
-__all__ = ["WINDOW", "BaseJob", "GatherJob", "Job", "SliceJob", "plan"]
+from formats.lattice import PLACES, WINDOWS
 
 __all__ = ["TYPES", "WINDOW", "BaseJob", "GatherJob", "Job", "SliceJob", "plan"]
 

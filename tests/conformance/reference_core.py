@@ -192,7 +192,7 @@ class Network:
         self.bias = tensors["context.bias"].fixed(12)
         self.hidden = tensors["context.hidden"].fixed(6)
         self.hidden_bias = [row[0] for row in tensors["context.hidden_bias"].fixed(12)]
-        self.out = tensors["context.out"].fixed(6)
+        self.out = tensors["context.out"].fixed(8)
         self.level = tensors["context.level"].fixed(12)
 
     def predict(
@@ -215,8 +215,8 @@ class Network:
         for r in w:
             total = sum(self.hidden[r][i] * a0[i] for i in w) + 64 * a0[r] + self.hidden_bias[r]
             a1.append(clamp(total + 32 >> 6, 0, 4095))
-        y = [sum(self.out[r][i] * a1[i] for i in w) + self.level[r][level] for r in (0, 1)]
-        return clamp(y[0] + 256 >> 9, -16376, 16376), clamp(44 + (y[1] + 256 >> 9), 0, 63)
+        y = [sum(self.out[r][i] * a1[i] for i in w) + 4 * self.level[r][level] for r in (0, 1)]
+        return clamp(y[0] + 1024 >> 11, -16376, 16376), clamp(44 + (y[1] + 1024 >> 11), 0, 63)
 
 
 def predict_pass(

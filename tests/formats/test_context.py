@@ -48,8 +48,8 @@ def widest(config: CoreConfig, seed: int) -> dict[str, CodedTensor]:
     left = top - 4095 * limit
     tensors["context.hidden_bias"] = CodedTensor(rng.integers(-left, left, w, endpoint=True), -12)
     out = parts_of_sum(rng, limit, (2, w)) if w > 1 else np.array([[limit], [-limit]])
-    tensors["context.out"] = CodedTensor(out, -6)
-    level = rng.integers(-left, left, (2, config.levels), endpoint=True)
+    tensors["context.out"] = CodedTensor(out, -8)
+    level = rng.integers(-(left // 4), left // 4, (2, config.levels), endpoint=True)
     tensors["context.level"] = CodedTensor(level, -12)
     return tensors
 
@@ -80,9 +80,9 @@ def by_definition(
     acc = t["context.hidden"] @ a0 + 64 * a0 + t["context.hidden_bias"][:, None]
     assert np.abs(acc).max() < 2**24
     a1 = np.clip((acc + 32) >> 6, 0, 4095)
-    acc = t["context.out"] @ a1 + t["context.level"][:, [level]]
+    acc = t["context.out"] @ a1 + 4 * t["context.level"][:, [level]]
     assert np.abs(acc).max() < 2**24
-    mu, s = (acc + 256) >> 9
+    mu, s = (acc + 1024) >> 11
     return np.clip(mu, -16376, 16376), np.clip(44 + s, 0, 63)
 
 
