@@ -32,10 +32,8 @@ class CoreWork(Work):
     network: CoreConfig | None
 
     def prepare(self) -> None:
-        """Choose the network; refuse what the format cannot hold and targets below any file."""
-        # The gain is only known with lambda: every round sets its own.
+        """Refuse what the format cannot hold, and targets below any file."""
         network = self.network or core_network(self.height, self.width, 1e-3)
-        self.network = network
         self.check_format(network)
         goal = self.goal(0)
         if goal.bits is not None:
@@ -53,6 +51,8 @@ class CoreWork(Work):
         else:
             assert goal.psnr is not None
             lam = PSNR_FACTOR * 10 ** (-goal.psnr / 10)
+        # Rounds that start from others need one shape; only the gain is each one's own.
+        self.network = self.network or core_network(self.height, self.width, lam)
         first = CoreFitConfig.of(lam, self.options.budget, self.options.seed)
         search = CoreSearch(goal, first)
         history = [core_result_from_values(h) for h in self.checkpoint.history]

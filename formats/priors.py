@@ -25,9 +25,9 @@ from formats.errors import InputError
 if TYPE_CHECKING:
     from formats.core import CoreConfig
 
-__all__ = ["PRIORS", "PriorTensor", "check_prior", "prior_tensors"]
+__all__ = ["PRIORS", "PriorTensor", "check_prior", "prior_shape", "prior_tensors"]
 
-PRIORS: tuple[int, ...] = (1,)
+PRIORS: tuple[int, ...] = (1, 2)
 """Numbers of the priors that this version knows, besides 0."""
 
 LEVEL_AXIS = {
@@ -67,6 +67,12 @@ def _load(number: int) -> dict[str, Any]:
     return loaded
 
 
+def prior_shape(number: int) -> dict[str, Any]:
+    """The fields of `CoreConfig` that a prior fixes: hidden, width, octaves, magnitudes."""
+    stored = _load(number)
+    return {name: stored[name] for name in ("hidden", "width", "octaves", "magnitudes")}
+
+
 def check_prior(config: CoreConfig) -> None:
     """Refuse a configuration that its prior was not made for.
 
@@ -75,11 +81,10 @@ def check_prior(config: CoreConfig) -> None:
     """
     if not config.prior:
         return
-    stored = _load(config.prior)
-    for name in ("hidden", "width", "octaves", "magnitudes"):
-        if getattr(config, name) != stored[name]:
+    for name, wanted in prior_shape(config.prior).items():
+        if getattr(config, name) != wanted:
             raise InputError(
-                f"core network {name}: prior {config.prior} is for {stored[name]}, "
+                f"core network {name}: prior {config.prior} is for {wanted}, "
                 f"got {getattr(config, name)}"
             )
 

