@@ -9,7 +9,7 @@ Context tensors change only the rate, the others only the distortion.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -20,8 +20,9 @@ from torch import Tensor
 from codec.fit.core_distortion import CoreDistortion
 from codec.network.core import CoreCoordX
 from codec.rate import ContextRate
-from formats.context import CONTEXT_BITS
+from formats.context import CONTEXT_BITS, ContextNetwork
 from formats.entropy import best_table
+from formats.errors import CorruptError
 from formats.priors import prior_tensors
 from formats.weights import CodedTensor
 
@@ -33,8 +34,6 @@ __all__ = [
     "start_from_prior",
 ]
 
-FINEST = {"context.bias": -12, "context.hidden_bias": -12, "context.level": -12, "context.out": -8}
-"""Finest step of the context's tensors; 2^-6 for its other ones."""
 SYNTHESIS_FINEST = -14
 INTERPOLATION = ("kernel", "filter")
 COARSEST = 1
@@ -73,6 +72,30 @@ def quantise_networks(
     price = lam / pixels
     prior = prior_weights(net)
     weights = {spec.name: net.parameter(spec.name).detach().clone() for spec in net.specs}
+    while True:
+        tensors = _quantise(net, weights, prior, distortion, rate, latents, grids, price)
+        set_weights(net, tensors)
+        try:
+            ContextNetwork(net.config, dict(zip(weights, tensors, strict=True)))
+        except CorruptError:  # sums too large for the format: rare, and any smaller ones will do
+            for name in CONTEXT_BITS.keys() & weights.keys():
+                weights[name] = weights[name] * 0.8
+        else:
+            return tensors
+
+
+def _quantise(
+    net: CoreCoordX,
+    weights: Mapping[str, Tensor],
+    prior: Mapping[str, Tensor],
+    distortion: CoreDistortion,
+    rate: ContextRate,
+    latents: Tensor,
+    grids: Sequence[Tensor],
+    price: float,
+) -> list[CodedTensor]:
+    """One search over all tensors; `price` is that of a bit."""
+    weights = dict(weights)
     for name, value in weights.items():  # the integer context network knows no finer values
         if name.startswith("context."):
             finest = 2.0 ** finest_step(name)
@@ -84,7 +107,7 @@ def quantise_networks(
         found = rate(context, latents, gradient=False, exact=True)
         return price * float(found.bits)
 
-    # What earlier tensors have settled (see the order below) is evaluated once.
+    # What the tensors before in the order below have settled is evaluated once.
     features = cache(lambda: distortion.features(synthesis, grids))
     smooth = cache(lambda: distortion.smooth(synthesis, features()))
 
@@ -104,9 +127,7 @@ def quantise_networks(
             coded[name] = _search(name, context, context_cost, price, prior.get(name))
         else:
             coded[name] = _search(name, synthesis, synthesis_cost, price, prior.get(name))
-    tensors = [coded[spec.name] for spec in net.specs]
-    set_weights(net, tensors)
-    return tensors
+    return [coded[spec.name] for spec in net.specs]
 
 
 def prior_weights(net: CoreCoordX) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ from codec.signal import to_signal
 from codec.work import Work
 from formats.core import CoreConfig
 from formats.entropy import best_table
+from formats.priors import prior_shape
 from formats.unit import pack_core_unit
 
 DEFAULT_ITEMS = "8@384x256:0.001,20@384x256:0.004"
@@ -37,27 +38,32 @@ DEFAULT_ITEMS = "8@384x256:0.001,20@384x256:0.004"
 # name -> (changes of the network, changes of the fit)
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "base": ({}, {}),
-    "prior: none": ({"prior": 0}, {}),
-    "prior: none, SOAP 0.03": ({"prior": 0}, {"rate": 0.03, "warm_up": 0.1}),
+    "seed: 1": ({}, {"seed": 1}),
+    "seed: 2": ({}, {"seed": 2}),
+    "prior: none": ({"prior": 0}, {"warm_up": 0.1}),
+    "prior: the wide one": ({"prior": 2, **prior_shape(2)}, {}),
+    "soft: T 0.3 to 0.05": ({}, {"temperature": (0.3, 0.05)}),
     "soft: T 0.3 to 0.1": ({}, {"temperature": (0.3, 0.1)}),
-    "soft: T 0.3 to 0.03": ({}, {"temperature": (0.3, 0.03)}),
     "soft: T 0.6 to 0.03": ({}, {"temperature": (0.6, 0.03)}),
     "soft: noise 0.3 to 0.1": ({}, {"noise": (0.3, 0.1)}),
     "soft: noise 0.1 to 0.05": ({}, {"noise": (0.1, 0.05)}),
+    "settle: 25% of the steps": ({}, {"soft_share": 0.75}),
+    "settle: 15% of the steps": ({}, {"soft_share": 0.85}),
+    "settle: 1% of the steps": ({}, {"soft_share": 0.99}),
     "weights: not in the loss": ({}, {"weight_price": 0.0}),
     "weights: three times in the loss": ({}, {"weight_price": 3.0}),
     "rate: latents 0.1": ({}, {"latent_rate": 0.1}),
-    "rate: latents 0.3": ({}, {"latent_rate": 0.3}),
-    "rate: networks 0.003": ({}, {"rate": 0.003}),
-    "rate: networks 0.03": ({}, {"rate": 0.03}),
-    "clip: none": ({}, {"clip": 1e9}),
-    "shape: no prior, octaves 2": ({"prior": 0, "octaves": 2}, {}),
-    "shape: no prior, octaves 4": ({"prior": 0, "octaves": 4}, {}),
-    "shape: no prior, context 8 wide": ({"prior": 0, "width": 8}, {}),
-    "shape: no prior, context 32 wide": ({"prior": 0, "width": 32}, {}),
-    "shape: no prior, magnitudes": ({"prior": 0, "magnitudes": True}, {}),
-    "shape: no prior, tail 8 wide": ({"prior": 0, "hidden": 8}, {}),
-    "shape: no prior, tail 48 wide": ({"prior": 0, "hidden": 48}, {}),
+    "rate: latents 0.4": ({}, {"latent_rate": 0.4}),
+    "rate: networks 0.01": ({}, {"rate": 0.01}),
+    "rate: networks 0.06": ({}, {"rate": 0.06}),
+    "clip: 1": ({}, {"clip": 1.0}),
+    "shape: no prior, octaves 2": ({"prior": 0, "octaves": 2}, {"warm_up": 0.1}),
+    "shape: no prior, octaves 4": ({"prior": 0, "octaves": 4}, {"warm_up": 0.1}),
+    "shape: no prior, context 8 wide": ({"prior": 0, "width": 8}, {"warm_up": 0.1}),
+    "shape: no prior, context 32 wide": ({"prior": 0, "width": 32}, {"warm_up": 0.1}),
+    "shape: no prior, magnitudes": ({"prior": 0, "magnitudes": True}, {"warm_up": 0.1}),
+    "shape: no prior, tail 8 wide": ({"prior": 0, "hidden": 8}, {"warm_up": 0.1}),
+    "shape: no prior, tail 48 wide": ({"prior": 0, "hidden": 48}, {"warm_up": 0.1}),
     "shape: no 3x3 layers": ({"residuals": 0}, {}),
 }
 

@@ -1,15 +1,16 @@
 """The fit of a core-fusion picture: D + lambda R over latents and networks, to integers.
 
-Three stages (fractions of the step budget in `CoreFitConfig`):
+Latents pass a soft rounding with noise; its temperature, the noise and the learning rates fall
+until soft rounding is rounding. In two stages:
 
-    soft     latents pass a soft rounding with noise; temperature, noise and learning rates fall
-    hard     latents are rounded in the forward pass, gradients pass straight through
-    settle   network weights are quantised by rate-distortion search and stay fixed; latents
-             go on with the integer context network in the loop, so that what is measured is
-             what the file will cost; the best state is kept
+    soft     latents and networks
+    settle   network weights are quantised by rate-distortion search and stay fixed; the latents
+             go on, so that they make up for what the quantised networks lack
 
+At the end latents are rounded, and what is reported is what the integer context network says.
 The recipe is Cool-chic 5's (SOAP on the networks, Adam on the latents), its schedule scaled to
-the budget; every constant was compared in docs/experiments.md.
+the budget; its last stage, hard rounding with a straight-through gradient, made files larger.
+Every constant was compared in docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ import torch
 from torch import Tensor
 
 from codec.fit.core_distortion import CoreDistortion, DistortionResult
+from codec.fit.lanes import Lanes
 from codec.fit.optim import build_optimiser
 from codec.fit.progress import Progress
 from codec.fit.rate import laplace_bits
-from codec.fit.soft import soft_round, soft_round_noisy
+from codec.fit.soft import soft_round_noisy
 from codec.network.core import CoreCoordX
 from codec.quantise_core import prior_weights, quantise_networks
 from codec.rate import ContextRate
@@ -68,25 +70,22 @@ class CoreFitConfig:
         rate: peak learning rate of the networks.
         latent_rate: peak learning rate of the latents, in quantisation steps.
         seed: initial weights and noise.
-        soft_share, hard_share: fractions of `steps` for the first two stages.
-        temperature, noise: at the start and at the end of the soft stage.
+        soft_share: fraction of `steps` in which networks are fitted too.
+        temperature, noise: at the start and at the end.
         warm_up: fraction of the steps over which the learning rate of the networks rises.
-        hard_rate: learning rates of the later stages at their start, relative to the peak.
         clip: largest norm of the gradient of the networks.
         weight_price: factor on the bits of the network weights in the loss.
     """
 
     lam: float
     steps: int
-    rate: float = 0.01
+    rate: float = 0.03
     latent_rate: float = 0.2
     seed: int = 0
-    soft_share: float = 0.88
-    hard_share: float = 0.05
+    soft_share: float = 0.93
     temperature: tuple[float, float] = (0.4, 0.03)
     noise: tuple[float, float] = (0.22, 0.15)
     warm_up: float = 0.03
-    hard_rate: float = 0.1
     clip: float = 0.1
     weight_price: float = 1.0
 
@@ -94,41 +93,37 @@ class CoreFitConfig:
     def of(cls, lam: float, steps: int, seed: int = 0) -> CoreFitConfig:
         """The settings for a budget: long fits take smaller steps."""
         slower = max(0.4, min(1.0, (500 / steps) ** 0.25))
-        return cls(lam, steps, rate=0.01 * slower, latent_rate=0.2 * slower, seed=seed)
+        return cls(lam, steps, rate=0.03 * slower, latent_rate=0.2 * slower, seed=seed)
 
     def stage(self, step: int) -> str:
-        """ "soft", "hard" or "settle"."""
-        if step < self.soft_steps:
-            return "soft"
-        return "hard" if step < self.soft_steps + self.hard_steps else "settle"
+        """ "soft" or "settle"."""
+        return "soft" if step < self.soft_steps else "settle"
 
     @property
     def soft_steps(self) -> int:
         """Steps of the first stage."""
         return round(self.steps * self.soft_share)
 
-    @property
-    def hard_steps(self) -> int:
-        """Steps of the second stage."""
-        return round(self.steps * self.hard_share)
+    def between(self, ends: tuple[float, float], step: int) -> float:
+        """A value that goes from one end to the other in a line."""
+        return ends[0] + step / self.steps * (ends[1] - ends[0])
 
-    def progress(self, step: int) -> float:
-        """0 at the start of the soft stage, 1 at its end and after."""
-        return min(1.0, step / max(1, self.soft_steps))
+    def network_rate(self, step: int) -> float:
+        """Learning rate of the networks: a line up, and half a cosine over the soft stage."""
+        warm = min(1.0, (step + 1) / max(1, round(self.warm_up * self.steps)))
+        return self.rate * warm * _cosine(step / max(1, self.soft_steps))
 
-    def rate_factor(self, step: int) -> float:
-        """Learning rates relative to their peaks: a cosine, then a line to zero."""
-        if step < self.soft_steps:
-            return 0.5 * (1 + math.cos(math.pi * self.progress(step)))
-        done = (step - self.soft_steps) / max(1, self.steps - self.soft_steps)
-        return self.hard_rate * (1 - done)
+    def latents_rate(self, step: int) -> float:
+        """Learning rate of the latents: half a cosine over all steps."""
+        return self.latent_rate * _cosine(step / self.steps)
+
+
+def _cosine(done: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 class CoreFitter:
     """Fits latents and networks to one picture.
-
-    The rate is that of the whole picture as one segment. In a file with tiles (`CoreConfig.tile`)
-    the context ends at each tile's border, so it costs a little more than the fit believes.
 
     Args:
         net: the network, on its device; its `latents` are where the fit starts.
@@ -144,14 +139,13 @@ class CoreFitter:
         self.latents = torch.cat([q.flatten() for q in net.latents]).to(target.device)
         self.distortion = CoreDistortion(net.config, target)
         self.rate = ContextRate(net.config, net.height, net.width, target.device)
+        self.lanes = Lanes(target.device)
         self.networks = build_optimiser("soap", net.parameters(), config.rate)
         # On a CPU the fused Adam is one pass over memory; so is it on a GPU.
         self.adam = torch.optim.Adam([self.latents], lr=config.latent_rate, fused=True)
         self.step = 0
         self.coded: list[CodedTensor] | None = None
         self.real_weights: dict[str, Tensor] = {}
-        self.best: Tensor | None = None
-        self.best_loss = math.inf
         self._seen = (math.nan, math.nan)
         self._generator = torch.Generator(device=target.device)
 
@@ -171,16 +165,12 @@ class CoreFitter:
         parts = torch.split(flat, sizes)
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
-    def _quantised(self, stage: str) -> tuple[Tensor, Tensor]:
+    def _softened(self) -> tuple[Tensor, Tensor]:
         """Latents as the loss sees them, and the slope of that."""
         config = self.config
-        done = config.progress(self.step)
-        temperature = config.temperature[0] + done * (config.temperature[1] - config.temperature[0])
-        if stage != "soft":
-            return self.latents.round(), soft_round(self.latents, config.temperature[1])[1]
-        sigma = config.noise[0] + done * (config.noise[1] - config.noise[0])
+        sigma = config.between(config.noise, self.step)
         noise = torch.empty_like(self.latents).normal_(0, sigma, generator=self._generator)
-        return soft_round_noisy(self.latents, temperature, noise)
+        return soft_round_noisy(self.latents, config.between(config.temperature, self.step), noise)
 
     def evaluate(
         self, latents: Tensor, exact: bool, gradient: bool = True
@@ -190,9 +180,11 @@ class CoreFitter:
         grids = self.split(latents)
         context = {k: v for k, v in weights.items() if k.startswith("context.")}
         synthesis = {k: v for k, v in weights.items() if not k.startswith("context.")}
-        found = self.distortion(synthesis, grids)
         scale = self.config.lam / self.pixels
-        return found, self.rate(context, latents, scale, gradient=gradient, exact=exact)
+        return self.lanes.both(
+            lambda: self.distortion(synthesis, grids),
+            lambda: self.rate(context, latents, scale, gradient=gradient, exact=exact),
+        )
 
     # -- one step --------------------------------------------------------------------------
 
@@ -208,20 +200,16 @@ class CoreFitter:
         self._generator.manual_seed(config.seed * 1_000_003 + self.step)
         if stage == "settle" and self.coded is None:
             self._freeze()
-        factor = config.rate_factor(self.step)
-        warm = min(1.0, (self.step + 1) / max(1, round(config.warm_up * config.steps)))
         for group in self.networks.param_groups:
-            group["lr"] = max(config.rate * factor * warm, 1e-7)
+            group["lr"] = config.network_rate(self.step)
         for group in self.adam.param_groups:
-            group["lr"] = max(config.latent_rate * factor, 1e-7)
-        quantised, slope = self._quantised(stage)
-        found, rate = self.evaluate(quantised, exact=stage == "settle")
-        if stage == "settle":
-            self._keep(found, rate, quantised)
+            group["lr"] = config.latents_rate(self.step)
+        softened, slope = self._softened()
+        found, rate = self.evaluate(softened, exact=False)
         gradient = torch.cat([d.flatten() for d in found.latents]).add_(rate.latents)
         self.latents.grad = gradient.mul_(slope)
         self.adam.step()
-        if stage != "settle":
+        if stage == "soft":
             for name, value in (found.weights | rate.weights).items():
                 self.net.parameter(name).grad = value
             if config.weight_price:
@@ -232,10 +220,10 @@ class CoreFitter:
             except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # SOAP
                 raise InputError(DIVERGED) from error
         self.step += 1
-        if self.step % 10 == 0 or self.step == 1 or self.finished:  # a read waits for a GPU
-            self._seen = (float(rate.bits) / self.pixels, float(found.mse))
         if self.finished:
             self._finish()
+        elif self.step % 10 == 0 or self.step == 1:  # a read waits for a GPU
+            self._seen = (float(rate.bits) / self.pixels, float(found.mse))
         bpp, mse = self._seen
         return Progress(self.step, config.steps, stage, bpp, decibel(mse, MOST_DECIBEL))
 
@@ -262,20 +250,14 @@ class CoreFitter:
             self.net, self.distortion, self.rate, latents, grids, self.config.lam
         )
 
-    def _keep(self, found: DistortionResult, rate: RateResult, quantised: Tensor) -> None:
-        if self.step % 10 and self.step + 1 < self.config.steps:
-            return
-        loss = float(found.mse) + self.config.lam * float(rate.bits) / self.pixels
-        if loss < self.best_loss:
-            self.best_loss, self.best = loss, quantised.clone()
-
     def _finish(self) -> None:
         if self.coded is None:
             self._freeze()
-        if self.best is None:
-            self.best = self.latents.round()
-        _require_finite(self.best)
-        self.net.latents = self.split(self.best)
+        rounded = self.latents.round()
+        _require_finite(rounded)
+        found, rate = self.evaluate(rounded, exact=True, gradient=False)
+        self._seen = (float(rate.bits) / self.pixels, float(found.mse))
+        self.net.latents = self.split(rounded)
 
     @property
     def finished(self) -> bool:
@@ -306,8 +288,6 @@ class CoreFitter:
             "adam": self.adam.state_dict(),
             "coded": None if self.coded is None else [[t.symbols, t.step] for t in self.coded],
             "real_weights": self.real_weights,
-            "best": self.best,
-            "best_loss": self.best_loss,
             "seen": list(self._seen),
         }
 
@@ -322,7 +302,6 @@ class CoreFitter:
         if state["coded"] is not None:
             self.coded = [CodedTensor(symbols, step) for symbols, step in state["coded"]]
         self.real_weights = dict(state["real_weights"])
-        self.best, self.best_loss = state["best"], state["best_loss"]
         self._seen = (state["seen"][0], state["seen"][1])
         if self.finished:
             self._finish()

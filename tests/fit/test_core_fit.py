@@ -26,6 +26,7 @@ from codec.quantise_core import (
     start_from_prior,
 )
 from codec.signal import to_signal
+from formats.context import ContextNetwork
 from formats.errors import InputError
 from formats.header import Header, MediaKind
 from formats.latents import level_bits
@@ -67,11 +68,15 @@ def test_noise_reaches_across_the_edge() -> None:
 
 def test_a_fit_lowers_the_loss_and_ends_in_integers() -> None:
     fit = fitter(120)
-    first = fit.advance()
-    fit.run()
+    reports = [fit.advance()]
+    fit.run(reports.append)
     coded, grids = fit.result()
     assert fit.finished
-    assert fit.best_loss < 10 ** (-first.psnr / 10) + 1e-3 * first.bpp
+    losses = [10 ** (-report.psnr / 10) + 1e-3 * report.bpp for report in reports]
+    assert losses[-1] < 0.5 * losses[0]
+    with torch.no_grad():  # the last report is of the integers, and of the integer network
+        found, rate = fit.evaluate(fit.latents.round(), exact=True, gradient=False)
+    assert losses[-1] == pytest.approx(float(found.mse) + 1e-3 * float(rate.bits) / (40 * 56))
     for grid, real in zip(grids, fit.net.latents, strict=True):
         np.testing.assert_array_equal(grid, real.numpy())
     for spec, tensor in zip(fit.net.specs, coded, strict=True):
@@ -112,9 +117,17 @@ def test_stages_and_rates_follow_the_budget() -> None:
     stages = [config.stage(step) for step in range(1000)]
     assert stages[0] == "soft"
     assert stages[-1] == "settle"
-    assert stages == sorted(stages, key=["soft", "hard", "settle"].index)
-    assert config.rate_factor(0) == 1
-    assert config.rate_factor(999) < 0.01
+    assert stages == sorted(stages, key=["soft", "settle"].index)
+    rates = [config.latents_rate(step) for step in range(1000)]
+    assert rates[0] == config.latent_rate
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 1e-5
+    rates = [config.network_rate(step) for step in range(1000)]
+    assert 0.95 * config.rate < max(rates) <= config.rate
+    assert rates[0] < 0.1 * config.rate
+    assert rates[config.soft_steps] == 0
+    assert config.between(config.temperature, 0) == config.temperature[0]
+    assert config.between(config.temperature, 1000) == pytest.approx(config.temperature[1])
     assert CoreFitConfig.of(1e-3, 10_000).latent_rate < config.latent_rate
     assert CoreFitConfig.of(1e-3, 10).latent_rate >= config.latent_rate
 
@@ -144,7 +157,6 @@ def test_a_fit_that_diverges_says_so(steps: int, bad: float) -> None:
     for _ in range(steps):
         fit.advance()
     fit.latents[5] = bad
-    fit.best = fit.latents.clone()
     with pytest.raises(InputError, match="the fit diverged: try another --seed"):
         fit.run()
 
@@ -152,7 +164,7 @@ def test_a_fit_that_diverges_says_so(steps: int, bad: float) -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_diverge_are_not_quantised(bad: float) -> None:
     fit = fitter(20)
-    fit.step = fit.config.soft_steps + fit.config.hard_steps
+    fit.step = fit.config.soft_steps
     with torch.no_grad():
         fit.net.parameter("context.out")[0, 0] = bad
     with pytest.raises(InputError, match="the fit diverged"):
@@ -166,6 +178,16 @@ def test_huge_weights_are_quantised_within_the_format() -> None:
         fit.net.parameter("skip").fill_(700.0)
     coded = quantise_networks(fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3)
     assert all(MIN_STEP <= tensor.step <= MAX_STEP for tensor in coded)
+
+
+def test_context_weights_too_large_for_the_format_are_made_smaller() -> None:
+    fit = fitter(20)
+    with torch.no_grad():  # sums of a row would pass 2^24
+        fit.net.parameter("context.out").fill_(3.0)
+        fit.net.parameter("context.hidden").mul_(40.0)
+    coded = quantise_networks(fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3)
+    names = [spec.name for spec in fit.net.specs]
+    ContextNetwork(fit.net.config, dict(zip(names, coded, strict=True)))
 
 
 def test_a_picture_is_evaluated_once_for_all_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
