@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from codec.core_reconstruct import CoreReconstructor
+from codec.core_reconstruct import CoreReconstructor, TiledLatents
 from codec.network import CoordX
 from codec.network.core import CoreCoordX
 from codec.quantise import load_tensors
@@ -17,6 +17,7 @@ from codec.quantise_core import set_weights
 from codec.reconstruct import Reconstructor
 from formats.container import Container
 from formats.core import CoreConfig
+from formats.unit import CoreUnit
 from formats.weights import CodedTensor
 
 __all__ = ["core_reconstructor", "reconstructor_of_unit"]
@@ -39,7 +40,7 @@ def reconstructor_of_unit(
             lengths,
             header.channels,
             unit.tensors,
-            unit.grids(),
+            unit,
             header.bit_depth,
             device,
         )
@@ -53,7 +54,7 @@ def core_reconstructor(
     lengths: Mapping[str, int],
     channels: int,
     tensors: Sequence[CodedTensor],
-    grids: Sequence[npt.NDArray[np.integer[Any]]],
+    latents: CoreUnit | Sequence[npt.NDArray[np.integer[Any]]],
     bit_depth: int,
     device: torch.device,
 ) -> CoreReconstructor:
@@ -64,11 +65,17 @@ def core_reconstructor(
         lengths: {"y": height, "x": width} in pixels.
         channels: of its samples.
         tensors: weights in coding order.
-        grids: latents by level, (h_l, w_l), as a decoder sees them.
+        latents: by level, (h_l, w_l), as a decoder sees them, or the unit that holds them; of
+            one with tiles each is decoded when it is needed.
         bit_depth: of the samples returned.
         device: where to evaluate.
     """
     net = CoreCoordX(config, lengths, channels, seed=None)
     set_weights(net, tensors)
-    net.load_latents(grids)
-    return CoreReconstructor(net.requires_grad_(False).eval().to(device), bit_depth)
+    net = net.requires_grad_(False).eval().to(device)
+    if isinstance(latents, CoreUnit):
+        if config.tile:
+            return CoreReconstructor(net, bit_depth, TiledLatents(latents, net))
+        latents = latents.grids()
+    net.load_latents(latents)
+    return CoreReconstructor(net, bit_depth)

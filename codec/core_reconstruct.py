@@ -1,8 +1,8 @@
 """Latents to samples: any part of a picture with core fusion, at any scale.
 
-At native scale the picture is always cut into the same tiles and whole tiles are evaluated, so
-that a crop equals that part of a full decode bit for bit (on one machine). All latents are there:
-a crop saves the evaluation of the other tiles, not the decoding of their segments.
+At native scale the picture is always cut into the same blocks and whole blocks are evaluated, so
+that a crop equals that part of a full decode bit for bit (on one machine). Of a file with tiles,
+only those are decoded that a crop touches, each once.
 """
 
 from __future__ import annotations
@@ -13,11 +13,50 @@ from codec.network.core import CoreCoordX
 from codec.network.grid import AxisGrid
 from codec.reconstruct import Crop, check_region
 from codec.signal import Samples, empty_samples, from_signal
+from formats.unit import CoreUnit
 
-__all__ = ["CoreReconstructor"]
+__all__ = ["CoreReconstructor", "TiledLatents"]
 
-CPU_TILE, GPU_TILE = 256, 4096
-"""Side of a tile in pixels: activations of 48 hidden units take 12 MiB, 3 GiB."""
+CPU_BLOCK, GPU_BLOCK = 256, 4096
+"""Side of a block in pixels: activations of 48 hidden units take 12 MiB, 3 GiB."""
+MARGIN = 8
+"""Samples around a crop that take part in it: the 3x3 layers and the cubic of other scales."""
+
+
+class TiledLatents:
+    """Latents that are decoded when a part of the picture needs them.
+
+    Args:
+        unit: holds them, in tiles.
+        net: the network that they are loaded into; its latents are replaced.
+    """
+
+    def __init__(self, unit: CoreUnit, net: CoreCoordX) -> None:
+        self.unit, self.net = unit, net
+        shared = unit.grids(lambda tile: False)
+        net.load_latents(shared)
+        tiled = net.config.tiled_levels
+        self._above = shared[tiled] if tiled < net.config.levels else None
+        self._left = {n: box for n, box in enumerate(unit.segments) if not box.levels.start}
+        # The kernel of the coarsest tiled level ends 7 strides away.
+        self._reach = (7 << tiled - 1) + MARGIN
+
+    def need(self, rows: range, columns: range) -> None:
+        """Decode the tiles that these samples depend on, if they are not there yet.
+
+        Raises:
+            CorruptError: the stream of one is not what an encoder writes.
+        """
+
+        def near(start: int, size: int, part: range) -> bool:
+            return start < part.stop + self._reach and start + size > part.start - self._reach
+
+        for number, box in list(self._left.items()):
+            if near(box.top, box.height, rows) and near(box.left, box.width, columns):
+                for level, grid in enumerate(self.unit.segment(number, self._above)):
+                    part = self.net.latents[level][box.crop(level)]
+                    part.copy_(torch.from_numpy(grid))
+                del self._left[number]
 
 
 class CoreReconstructor:
@@ -26,13 +65,14 @@ class CoreReconstructor:
     Args:
         net: its network, weights and latents loaded, on the device that is to evaluate it.
         bit_depth: of the samples returned.
+        tiles: where latents come from that are not loaded yet.
     """
 
-    def __init__(self, net: CoreCoordX, bit_depth: int) -> None:
-        self.net, self.bit_depth = net, bit_depth
+    def __init__(self, net: CoreCoordX, bit_depth: int, tiles: TiledLatents | None = None) -> None:
+        self.net, self.bit_depth, self.tiles = net, bit_depth, tiles
         self.device = next(net.parameters()).device
-        side = GPU_TILE if self.device.type == "cuda" else CPU_TILE
-        self.tile = max(side, 1 << net.config.levels)
+        side = GPU_BLOCK if self.device.type == "cuda" else CPU_BLOCK
+        self.block = max(side, 1 << net.config.levels)
         with torch.inference_mode():
             self._bands = net.bands()
 
@@ -41,6 +81,8 @@ class CoreReconstructor:
         """Samples (height, width, channels) of a crop, at a scale; see `Reconstructor.region`."""
         x, y, w, h = check_region(crop, scale, self.net.lengths)
         rows, columns = range(y, y + h), range(x, x + w)
+        if self.tiles is not None:
+            self.tiles.need(rows, columns)
         return self._native(rows, columns) if scale == 1 else self._scaled(rows, columns, scale)
 
     def _empty(self, height: int, width: int) -> Samples:
@@ -48,8 +90,8 @@ class CoreReconstructor:
 
     def _native(self, rows: range, columns: range) -> Samples:
         out = self._empty(len(rows), len(columns))
-        for top in _cuts(rows, self.tile, self.net.height):
-            for left in _cuts(columns, self.tile, self.net.width):
+        for top in _cuts(rows, self.block, self.net.height):
+            for left in _cuts(columns, self.block, self.net.width):
                 samples = self.net.native(top, left, self._bands)
                 y = range(max(top.start, rows.start), min(top.stop, rows.stop))
                 x = range(max(left.start, columns.start), min(left.stop, columns.stop))
@@ -70,7 +112,7 @@ class CoreReconstructor:
         grid = grid.select("x", slice(columns.start, columns.stop))
         grid, sizes, dense = grid.supersampled(scale)
         out = self._empty(sizes["y"], sizes["x"])
-        steps = {a: max(1, self.tile // dense[a]) for a in sizes}
+        steps = {a: max(1, self.block // dense[a]) for a in sizes}
         for y in range(0, sizes["y"], steps["y"]):
             for x in range(0, sizes["x"], steps["x"]):
                 bottom, right = min(y + steps["y"], sizes["y"]), min(x + steps["x"], sizes["x"])
@@ -86,6 +128,6 @@ class CoreReconstructor:
 
 
 def _cuts(part: range, size: int, length: int) -> list[range]:
-    """The tiles of an axis that a range touches."""
+    """The blocks of an axis that a range touches."""
     first, last = part.start // size, (part.stop - 1) // size
     return [range(n * size, min(length, (n + 1) * size)) for n in range(first, last + 1)]

@@ -181,7 +181,7 @@ def test_the_clamp_passes_gradients() -> None:
 @pytest.mark.parametrize("bits", [8, 16])
 def test_the_decoder_cuts_and_scales(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
     torch.set_default_dtype(torch.float32)
-    monkeypatch.setattr("codec.core_reconstruct.CPU_TILE", 64)
+    monkeypatch.setattr("codec.core_reconstruct.CPU_BLOCK", 64)
     decoder = CoreReconstructor(network(150, 90), bits)
     whole = decoder.region(range(1), None)
     assert whole.shape == (150, 90, 3)
