@@ -19,6 +19,7 @@ import codec
 from formats.container import Container, write_container
 from formats.core import CoreConfig
 from formats.header import Header, MediaKind
+from formats.priors import prior_shape
 from formats.unit import pack_core_unit
 from formats.weights import CodedTensor
 from tests.conftest import picture
@@ -61,6 +62,9 @@ def streams() -> dict[str, bytes]:
         "tiles_300x12": stream(
             CoreConfig(levels=4, hidden=3, residuals=0, width=4, tile=8), 300, 12, 3, 0.5, 6
         ),
+        "tiles_alone_20x270": stream(
+            CoreConfig(levels=3, hidden=3, residuals=0, width=4, tile=8), 20, 270, 3, 0.5, 8
+        ),
         "column_33x1": stream(small, 33, 1, 1, 3.0, 7),
     }
 
@@ -68,10 +72,12 @@ def streams() -> dict[str, bytes]:
 def pictures() -> dict[str, bytes]:
     """Name and bytes of encoded pictures."""
     fast: dict[str, Any] = {"steps": 120, "device": "cpu", "lam": 2e-4}
+    wide = CoreConfig(levels=6, prior=2, **prior_shape(2))
     return {
         "encoded_rgb_40x56": codec.encode(picture(40, 56, 3), **fast).data,
         "encoded_grey16_19x70": codec.encode(picture(19, 70, 1, bits=16), **fast).data,
         "encoded_rgba_33x33": codec.encode(picture(33, 33, 4), **fast).data,
+        "encoded_wide_rgb_24x40": codec.encode(picture(24, 40, 3), network=wide, **fast).data,
         "encoded_rgb_1x1": codec.encode(picture(1, 1, 3), **fast).data,
     }
 
