@@ -190,6 +190,12 @@ class CoreConfig:
         """Number of weights."""
         return sum(spec.size for spec in self.tensors(lengths, channels))
 
+    @property
+    def context_macs(self) -> int:
+        """Multiply-accumulates of the context network for a latent of the largest pass."""
+        inputs = NEIGHBOURS[2] * (1 + self.magnitudes) + PARENTS
+        return self.width * (inputs + self.width + 2)
+
     def macs(self, lengths: Mapping[str, int], channels: int) -> int:
         """Multiply-accumulates to decode every latent and evaluate every sample once.
 
@@ -198,9 +204,7 @@ class CoreConfig:
         """
         shapes = self.level_shapes(lengths["y"], lengths["x"])
         sizes = [rows * cols for rows, cols in shapes]
-        inputs = NEIGHBOURS[2] * (1 + self.magnitudes) + PARENTS
-        context = self.width * (inputs + self.width + 2)
         upsampled = sum(level * size for level, size in enumerate(reversed(sizes)))
         synthesis = self.hidden * (self.levels + channels) + channels * self.levels
         synthesis += self.residuals * 9 * channels * channels
-        return sum(sizes) * (context + 14) + 8 * upsampled + sizes[0] * synthesis
+        return sum(sizes) * (self.context_macs + 14) + 8 * upsampled + sizes[0] * synthesis

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,8 @@ class CoreFitter:
         self.distortion = CoreDistortion(net.config, target)
         self.rate = ContextRate(net.config, net.height, net.width, target.device)
         self.lanes = Lanes(target.device)
+        # Sums of two portions differ in the last bits, so the number of threads matters.
+        self._portions = self.rate.divided(self._share() if self.lanes.parallel else 1.0)
         self.networks = build_optimiser("soap", net.parameters(), config.rate)
         # On a CPU the fused Adam is one pass over memory; so is it on a GPU.
         self.adam = torch.optim.Adam([self.latents], lr=config.latent_rate, fused=True)
@@ -181,10 +184,24 @@ class CoreFitter:
         context = {k: v for k, v in weights.items() if k.startswith("context.")}
         synthesis = {k: v for k, v in weights.items() if not k.startswith("context.")}
         scale = self.config.lam / self.pixels
-        return self.lanes.both(
-            lambda: self.distortion(synthesis, grids),
-            lambda: self.rate(context, latents, scale, gradient=gradient, exact=exact),
+        here, aside = (
+            partial(portion, context, latents, scale, gradient=gradient, exact=exact)
+            for portion in self._portions
         )
+        if not self.lanes.parallel:
+            return self.distortion(synthesis, grids), here()
+        (found, first), second = self.lanes.both(
+            lambda: (self.distortion(synthesis, grids), here()), aside
+        )
+        return found, first + second
+
+    def _share(self) -> float:
+        """The share of the rate that is evaluated on the side of the distortion."""
+        config, lengths = self.net.config, self.net.lengths
+        context = config.context_macs * config.latents(lengths["y"], lengths["x"])
+        others = config.macs(lengths, self.net.channels) - context
+        # A multiplication of the distortion takes about twice the time.
+        return max(0.0, 0.5 - others / context)
 
     # -- one step --------------------------------------------------------------------------
 
@@ -216,7 +233,8 @@ class CoreFitter:
                 self._charge_weights()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
             try:
-                self.networks.step()
+                with self.lanes.alone():
+                    self.networks.step()
             except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # SOAP
                 raise InputError(DIVERGED) from error
         self.step += 1

@@ -1,13 +1,15 @@
-"""Two computations side by side on a CPU.
+"""Threads of a fit on a CPU.
 
-The operations of a step are small: a library's own threads gain little on them, while the two
-terms of the loss share nothing and take about as long as each other. Each gets half of the
-threads and a thread of its own; operations release the interpreter's lock.
+The operations of a step are small: a library's own threads gain little on them, and on the tiny
+matrices of an optimiser of network weights they cost many times the arithmetic. But the two terms
+of the loss share nothing and take about as long as each other: each gets half of the threads and
+a thread of its own; operations release the interpreter's lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -20,30 +22,47 @@ Second = TypeVar("Second")
 
 
 class Lanes:
-    """Runs pairs of computations; one after the other with one thread or on a GPU.
+    """Runs computations with the threads that suit them; does nothing on a GPU.
 
     Args:
-        device: where the tensors of both are.
+        device: where the tensors are.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.threads = torch.get_num_threads()
+        self._threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
-        if device.type == "cpu" and self.threads > 1:
+        if self._threads > 1:
             # The number of threads is a property of each thread.
             self._pool = ThreadPoolExecutor(
-                1, "codec-fit", torch.set_num_threads, (self.threads // 2,)
+                1, "codec-fit", torch.set_num_threads, (self._threads // 2,)
             )
+
+    @property
+    def parallel(self) -> bool:
+        """Whether two computations run side by side."""
+        return self._pool is not None
 
     def both(
         self, first: Callable[[], First], second: Callable[[], Second]
     ) -> tuple[First, Second]:
-        """Results of the two; neither may need gradients of what the other one does."""
+        """Results of two computations, side by side; the second runs without autograd."""
         if self._pool is None:
             return first(), second()
         other = self._pool.submit(torch.no_grad()(second))
-        torch.set_num_threads(self.threads - self.threads // 2)
-        try:
+        with self._limited(self._threads - self._threads // 2):
             return first(), other.result()
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """A block in which operations take one thread each."""
+        return self._limited(1)
+
+    @contextlib.contextmanager
+    def _limited(self, threads: int) -> Iterator[None]:
+        if self._pool is None:
+            yield
+            return
+        torch.set_num_threads(threads)
+        try:
+            yield
         finally:
-            torch.set_num_threads(self.threads)
+            torch.set_num_threads(self._threads)

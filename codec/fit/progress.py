@@ -13,7 +13,7 @@ class Progress:
 
     Attributes:
         step, steps: steps done, and in all.
-        stage: its name: "float", "soft" or "hard" with rank fusion, "soft", "hard" or "settle"
+        stage: its name: "float", "soft" or "hard" with rank fusion, "soft" or "settle"
             with core fusion.
         bpp: estimated bits per pixel (nan while there is no estimate).
         psnr: dB of the training samples of this step.

@@ -10,6 +10,8 @@ multiplications, is what decides the time of a step (docs/performance.md).
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +51,11 @@ class RateResult:
     latents: Tensor
     weights: dict[str, Tensor]
 
+    def __add__(self, other: RateResult) -> RateResult:
+        """The results of two portions together."""
+        weights = {name: value + other.weights[name] for name, value in self.weights.items()}
+        return RateResult(self.bits + other.bits, self.latents + other.latents, weights)
+
 
 class ContextRate:
     """Evaluates the rate of the latents of one picture.
@@ -66,6 +73,15 @@ class ContextRate:
         copies = (0, len(WINDOW)) if config.magnitudes else (0,)
         self._columns = [[number[row] + c for c in copies for row in rows] for rows in TYPES]
         self._rows = len(WINDOW) * len(copies)
+
+    def divided(self, share: float) -> tuple[ContextRate, ContextRate]:
+        """Two portions whose results add up; the first has about `share` of the latents."""
+        sizes = [job.size for job in self.jobs]
+        ends = list(itertools.accumulate(sizes))
+        count = sum(end <= share * ends[-1] for end in ends)
+        first, second = copy.copy(self), copy.copy(self)
+        first.jobs, second.jobs = self.jobs[:count], self.jobs[count:]
+        return first, second
 
     def __call__(
         self,

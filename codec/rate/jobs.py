@@ -69,6 +69,11 @@ class BaseJob:
     parents: Tensor
     levels: Tensor
 
+    @property
+    def size(self) -> int:
+        """Latents."""
+        return self.targets.numel()
+
 
 class GatherJob:
     """Quads addressed by index.
@@ -93,6 +98,7 @@ class GatherJob:
         mask: Tensor,
     ) -> None:
         self._inputs, self._targets, self._parents = inputs, targets, parents
+        self.size = targets.numel()
         self._octaves, self.levels = octaves, levels
         self.mask: Tensor | None = mask
         self._used = inputs[USED].flatten()
@@ -163,6 +169,7 @@ class SliceJob:
     def __init__(self, own: Area, parent: Area | None, part: range, level: int) -> None:
         self._area, self._above, self._part = own, parent, part
         self._shape = own.shape
+        self.size = 3 * len(part) * (own.shape[1] // 2)
         self.levels = level
         self.mask: Tensor | None = None
 

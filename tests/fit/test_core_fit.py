@@ -216,6 +216,29 @@ def test_a_picture_is_evaluated_once_for_all_zeros(monkeypatch: pytest.MonkeyPat
     assert counts["features"] == 3
 
 
+def test_lanes_share_the_work_and_leave_the_threads_as_they_were() -> None:
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            fit = fitter(30)
+            assert fit.lanes.parallel == (threads == 2)
+            latents = torch.randn(fit.latents.shape, generator=torch.Generator().manual_seed(1))
+            with torch.no_grad():
+                found.append(fit.evaluate(latents, exact=False))
+            assert torch.get_num_threads() == threads
+            with fit.lanes.alone():
+                assert torch.get_num_threads() == 1
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    (distortion, rate), (other, portions) = found
+    torch.testing.assert_close(distortion.mse, other.mse)
+    torch.testing.assert_close(rate.bits, portions.bits)
+    torch.testing.assert_close(rate.latents, portions.latents, rtol=1e-4, atol=1e-7)
+
+
 def test_gain_follows_the_root_of_lambda() -> None:
     assert latent_gain(1e-3) == 0
     assert latent_gain(4e-3) == 8

@@ -97,6 +97,23 @@ def test_slices_and_indices_give_the_same(
         torch.testing.assert_close(parts.weights[name], value, rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_portions_add_up(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    monkeypatch.setattr(jobs, "CHUNK", 50)
+    config = CoreConfig(levels=4, width=6)
+    latents, weights = random_latents(config, 48, 64, 2.0), random_weights(config)
+    rate = ContextRate(config, 48, 64, CPU)
+    whole = rate(weights, latents, 3.0)
+    first, second = rate.divided(share)
+    assert len(first.jobs) + len(second.jobs) == len(rate.jobs)
+    assert sum(job.size for job in first.jobs) == pytest.approx(share * 1.2 * 48 * 64, rel=0.2)
+    both = first(weights, latents, 3.0) + second(weights, latents, 3.0)
+    torch.testing.assert_close(both.bits, whole.bits)
+    torch.testing.assert_close(both.latents, whole.latents, rtol=1e-4, atol=1e-3)
+    for name, value in whole.weights.items():
+        torch.testing.assert_close(both.weights[name], value, rtol=1e-3, atol=1e-1)
+
+
 def coded_network(
     config: CoreConfig, rng: np.random.Generator, spread: float
 ) -> tuple[dict[str, CodedTensor], dict[str, torch.Tensor]]:
