@@ -36,6 +36,9 @@ __all__ = [
 
 SYNTHESIS_FINEST = -14
 INTERPOLATION = ("kernel", "filter")
+BAND_PIXELS = 2_000_000
+"""Of a picture of twice as many, a band of this size stands for the whole: a search takes some
+two hundred evaluations."""
 COARSEST = 1
 PATIENCE = 3
 """A search that coarsens a step stops after this many choices worse than the best."""
@@ -68,12 +71,18 @@ def quantise_networks(
     Returns:
         The tensors in coding order.
     """
-    pixels = distortion.target.shape[-1] * distortion.target.shape[-2]
-    price = lam / pixels
+    if (band := _band(net)) is not None:
+        target = distortion.target[:, band.start : band.stop]
+        grids = [grid[band.start >> n : -(-band.stop // 2**n)] for n, grid in enumerate(grids)]
+        latents = torch.cat([grid.flatten() for grid in grids])
+        distortion = CoreDistortion(net.config, target)
+        rate = ContextRate(net.config, len(band), net.width, target.device)
+    # Weights are paid for by the whole picture: a bit of theirs costs less than one of the band's.
+    prices = lam / (distortion.target.shape[-1] * distortion.target.shape[-2]), lam / net.pixels
     prior = prior_weights(net)
     weights = {spec.name: net.parameter(spec.name).detach().clone() for spec in net.specs}
     while True:
-        tensors = _quantise(net, weights, prior, distortion, rate, latents, grids, price)
+        tensors = _quantise(net, weights, prior, distortion, rate, latents, grids, prices)
         set_weights(net, tensors)
         try:
             ContextNetwork(net.config, dict(zip(weights, tensors, strict=True)))
@@ -92,9 +101,9 @@ def _quantise(
     rate: ContextRate,
     latents: Tensor,
     grids: Sequence[Tensor],
-    price: float,
+    prices: tuple[float, float],
 ) -> list[CodedTensor]:
-    """One search over all tensors; `price` is that of a bit."""
+    """One search over all tensors; `prices` are those of a bit of latents and of weights."""
     weights = dict(weights)
     for name, value in weights.items():  # the integer context network knows no finer values
         if name.startswith("context."):
@@ -105,7 +114,7 @@ def _quantise(
 
     def context_cost(_: str) -> float:
         found = rate(context, latents, gradient=False, exact=True)
-        return price * float(found.bits)
+        return prices[0] * float(found.bits)
 
     # What the tensors before in the order below have settled is evaluated once.
     features = cache(lambda: distortion.features(synthesis, grids))
@@ -124,10 +133,20 @@ def _quantise(
     order = sorted((spec.name for spec in net.specs), key=lambda n: n not in INTERPOLATION)
     for name in order:
         if name.startswith("context."):
-            coded[name] = _search(name, context, context_cost, price, prior.get(name))
+            coded[name] = _search(name, context, context_cost, prices[1], prior.get(name))
         else:
-            coded[name] = _search(name, synthesis, synthesis_cost, price, prior.get(name))
+            coded[name] = _search(name, synthesis, synthesis_cost, prices[1], prior.get(name))
     return [coded[spec.name] for spec in net.specs]
+
+
+def _band(net: CoreCoordX) -> range | None:
+    """Rows in the middle of a large picture, enough to choose by; None for all of a small one."""
+    block = 1 << net.config.levels
+    rows = max(2, -(-BAND_PIXELS // (block * net.width))) * block
+    if 2 * rows > net.height:
+        return None
+    top = (net.height - rows) // 2 // block * block
+    return range(top, top + rows)
 
 
 def prior_weights(net: CoreCoordX) -> dict[str, Tensor]:

@@ -135,7 +135,7 @@ class CoreFitter:
     def __init__(self, net: CoreCoordX, target: Tensor, config: CoreFitConfig) -> None:
         self.net, self.target, self.config = net, target, config
         self.prior = prior_weights(net)
-        self.pixels = target.shape[-1] * target.shape[-2]
+        self.pixels = net.pixels
         self.shapes = [(q.shape[0], q.shape[1]) for q in net.latents]
         self.latents = torch.cat([q.flatten() for q in net.latents]).to(target.device)
         self.distortion = CoreDistortion(net.config, target)

@@ -84,6 +84,11 @@ class CoreCoordX(WeightStore):
         """Pixels."""
         return self.lengths["x"]
 
+    @property
+    def pixels(self) -> int:
+        """Of the coded picture."""
+        return self.height * self.width
+
     # -- branches and fusion ---------------------------------------------------------------
 
     def bands(self) -> list[Band]:

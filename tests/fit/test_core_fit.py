@@ -27,6 +27,7 @@ from codec.quantise_core import (
 )
 from codec.signal import to_signal
 from formats.context import ContextNetwork
+from formats.core import CoreConfig
 from formats.errors import InputError
 from formats.header import Header, MediaKind
 from formats.latents import level_bits
@@ -188,6 +189,26 @@ def test_context_weights_too_large_for_the_format_are_made_smaller() -> None:
     coded = quantise_networks(fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3)
     names = [spec.name for spec in fit.net.specs]
     ContextNetwork(fit.net.config, dict(zip(names, coded, strict=True)))
+
+
+def test_a_band_stands_for_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codec.quantise_core.BAND_PIXELS", 200)
+    net = CoreCoordX(CoreConfig(levels=2), {"y": 64, "x": 24}, 3)
+    fit = CoreFitter(net, to_signal(picture(64, 24), 8, CPU), CoreFitConfig.of(1e-3, 20))
+    fit.latents.normal_(0, 2)
+    shapes = []
+    real = CoreDistortion.error
+
+    def error(self: CoreDistortion, *args: Any) -> float:
+        shapes.append(self.target.shape)
+        torch.testing.assert_close(self.target, fit.target[:, 24:36])
+        return real(self, *args)
+
+    monkeypatch.setattr(CoreDistortion, "error", error)
+    grids = fit.split(fit.latents.round())
+    coded = quantise_networks(net, fit.distortion, fit.rate, fit.latents.round(), grids, 1e-3)
+    assert {tuple(shape) for shape in shapes} == {(3, 12, 24)}
+    assert [tensor.symbols.shape for tensor in coded] == [spec.shape for spec in net.specs]
 
 
 def test_a_picture_is_evaluated_once_for_all_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
