@@ -51,8 +51,8 @@ TOP = 4095
 """Largest activation, 6 fractional bits."""
 EXACT = 1 << 24
 """float32 holds every integer up to here."""
-MEAN_LIMIT = 16376
-"""Largest mean in 1/8 symbol: 2047 symbols."""
+MEAN_LIMIT = 8184
+"""Largest mean in 1/8 symbol: 1023 symbols."""
 MIDDLE, TOP_SCALE = 44, 63
 """Scale index that the network's output 0 means, and the largest one."""
 _CHUNK = 32768
@@ -173,7 +173,7 @@ class ContextNetwork:
             scratch: buffers to use again.
 
         Returns:
-            In raster order of the positions, both (n,): the mean in 1/8 symbol, -16376..16376,
+            In raster order of the positions, both (n,): the mean in 1/8 symbol, -8184..8184,
             and the scale index, 0..63.
         """
         scratch = scratch or Scratch()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from formats.context import ContextNetwork, Scratch
+from formats.context import MEAN_LIMIT, ContextNetwork, Scratch
 from formats.entropy import LatentDecoder, LatentEncoder, latent_bits
 from formats.errors import InputError
 from formats.lattice import passes, plane
@@ -28,7 +28,7 @@ __all__ = ["MAX_LATENT", "decode_segment", "encode_segment", "level_bits"]
 Grid = npt.NDArray[np.int32]
 Codes = npt.NDArray[np.int32]
 
-MAX_LATENT = 2047 + latent_support(LATENT_SCALES - 1)
+MAX_LATENT = MEAN_LIMIT // 8 + latent_support(LATENT_SCALES - 1)
 """No latent can be larger: the largest mean and the longest reach."""
 _REACH = np.array([0, *map(latent_support, range(1, LATENT_SCALES))], dtype=np.int32)
 

@@ -216,7 +216,7 @@ class Network:
             total = sum(self.hidden[r][i] * a0[i] for i in w) + 64 * a0[r] + self.hidden_bias[r]
             a1.append(clamp(total + 32 >> 6, 0, 4095))
         y = [sum(self.out[r][i] * a1[i] for i in w) + 4 * self.level[r][level] for r in (0, 1)]
-        return clamp(y[0] + 1024 >> 11, -16376, 16376), clamp(44 + (y[1] + 1024 >> 11), 0, 63)
+        return clamp(y[0] + 1024 >> 11, -8184, 8184), clamp(44 + (y[1] + 1024 >> 11), 0, 63)
 
 
 def predict_pass(

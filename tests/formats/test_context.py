@@ -83,7 +83,7 @@ def by_definition(
     acc = t["context.out"] @ a1 + 4 * t["context.level"][:, [level]]
     assert np.abs(acc).max() < 2**24
     mu, s = (acc + 1024) >> 11
-    return np.clip(mu, -16376, 16376), np.clip(44 + s, 0, 63)
+    return np.clip(mu, -8184, 8184), np.clip(44 + s, 0, 63)
 
 
 @settings(max_examples=60, deadline=None)
