@@ -84,7 +84,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.03, help="learning rate of the networks")
     parser.add_argument("--warm-up", type=float, default=0.1, help="fraction of the steps")
     parser.add_argument(
-        "--weight-price", type=float, default=0.0, help="factor on the bits of the weights"
+        "--weight-price",
+        type=float,
+        default=0.0,
+        help="factor on the bits of the weights; what a prior holds costs no file anything",
     )
     parser.add_argument("--side", type=int, default=192, help="side of a crop in pixels")
     parser.add_argument("--crops", type=int, default=2, help="crops of each picture")
@@ -108,8 +111,7 @@ def main() -> None:
     net = CoreCoordX(config, lengths, 3)
     start_from_prior(net)
     net = net.to(args.device)
-    # Only the soft stage: the networks are wanted, not the integers of these pictures. And
-    # weights have no price: what a prior holds costs no file anything.
+    # Only the soft stage: the networks are wanted, not the integers of these pictures.
     fit = CoreFitConfig(
         args.lam,
         args.steps,
