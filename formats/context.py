@@ -51,8 +51,8 @@ TOP = 4095
 """Largest activation, 6 fractional bits."""
 EXACT = 1 << 24
 """float32 holds every integer up to here."""
-MEAN_LIMIT = 8184
-"""Largest mean in 1/8 symbol: 1023 symbols."""
+MEAN_LIMIT = 32736
+"""Largest mean in 1/32 symbol: 1023 symbols."""
 MIDDLE, TOP_SCALE = 44, 63
 """Scale index that the network's output 0 means, and the largest one."""
 _CHUNK = 32768
@@ -150,8 +150,10 @@ class ContextNetwork:
         self._hidden = np.ldexp(
             np.concatenate([hidden_bias[:, None] + 32, residual], 1).astype(np.float32), -6
         )
-        self._out = np.ldexp(out.astype(np.float32), -11)
-        self._level = np.ldexp((4 * level + 1024).astype(np.float32), -11)
+        # The two outputs have 5 and 3 fractional bits of the sums' 14.
+        shift = np.array([[9], [11]])
+        self._out = np.ldexp(out.astype(np.float32), -shift)
+        self._level = np.ldexp((4 * level + (1 << shift >> 1)).astype(np.float32), -shift)
 
     def first_layer(self, step: Pass) -> Floats:
         """Weights of a pass: (w, inputs), columns constant, neighbours, parent."""
@@ -173,8 +175,8 @@ class ContextNetwork:
             scratch: buffers to use again.
 
         Returns:
-            In raster order of the positions, both (n,): the mean in 1/8 symbol, -8184..8184,
-            and the scale index, 0..63.
+            In raster order of the positions, both (n,): the mean in 1/32 symbol,
+            -32736..32736, and the scale index, 0..63.
         """
         scratch = scratch or Scratch()
         rows, cols = step.shape

@@ -21,15 +21,24 @@ from formats.context import MEAN_LIMIT, ContextNetwork, Scratch
 from formats.entropy import LatentDecoder, LatentEncoder, latent_bits
 from formats.errors import InputError
 from formats.lattice import passes, plane
-from formats.tables import LATENT_SCALES, LATENT_TABLES, OFFSETS, latent_support
+from formats.tables import (
+    LATENT_SCALES,
+    LATENT_TABLES,
+    MEAN_BITS,
+    OFFSETS,
+    coarseness,
+    latent_support,
+)
 
 __all__ = ["MAX_LATENT", "decode_segment", "encode_segment", "level_bits"]
 
 Grid = npt.NDArray[np.int32]
 Codes = npt.NDArray[np.int32]
 
-MAX_LATENT = MEAN_LIMIT // 8 + latent_support(LATENT_SCALES - 1)
+MAX_LATENT = (MEAN_LIMIT >> MEAN_BITS) + latent_support(LATENT_SCALES - 1)
 """No latent can be larger: the largest mean and the longest reach."""
+_COARSENESS = np.array([coarseness(scale) for scale in range(LATENT_SCALES)], np.int16)
+_HALF = (1 << _COARSENESS) >> 1
 _REACH = np.array([0, *map(latent_support, range(1, LATENT_SCALES))], dtype=np.int32)
 
 
@@ -60,9 +69,11 @@ class _Groups:
 
 
 def _group(mean: npt.NDArray[np.int16], scale: npt.NDArray[np.uint8]) -> _Groups:
-    nearest = (mean + 4) >> 3
-    offset = mean - (nearest << 3)  # -4..3 eighths
-    key = (scale * np.int16(OFFSETS) + np.abs(offset)).astype(np.uint16)
+    nearest = (mean + 16) >> 5
+    offset = mean - (nearest << 5)  # -16..15
+    shift, half = _COARSENESS[scale], _HALF[scale]
+    known = (np.abs(offset) + half) >> shift << shift
+    key = (scale * np.int16(OFFSETS) + known).astype(np.uint16)
     if scale.all():
         order = np.argsort(key, kind="stable")  # keys of two bytes: a radix sort
     else:

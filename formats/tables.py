@@ -13,7 +13,7 @@ every machine for ever. The tables of weights are two families of 64 scales each
 right shift.
 
 The tables of latents (formats/SPEC.md, 9.4) are Laplace distributions of 63 finer scales and of
-means 0, 1/8 .. 4/8, integrated over bins of width 1.
+means 0, 1/32 .. 16/32, fewer of them at larger scales, integrated over bins of width 1.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ __all__ = [
     "LAPLACE",
     "LATENT_SCALES",
     "LATENT_TABLES",
+    "MEAN_BITS",
     "OFFSETS",
     "TABLES",
     "TOTAL",
     "ZERO",
+    "coarseness",
     "frequencies",
     "latent_frequencies",
     "latent_support",
@@ -118,32 +120,34 @@ def frequencies(table: int) -> npt.NDArray[np.int64]:
 
 LATENT_SCALES = 64
 """Scale indices 0..63; under 0 nothing is coded, so it has no table."""
-OFFSETS = 5
-"""Means of a latent's table: 0..4 eighths."""
+MEAN_BITS = 5
+"""Fractional bits of a latent's mean."""
+OFFSETS = 17
+"""Means of a latent's table: 0..16 parts of 2^MEAN_BITS, multiples of 2^coarseness(scale)."""
 LATENT_TABLES = LATENT_SCALES * OFFSETS
 """A table's key is scale * OFFSETS + offset; the first OFFSETS keys are not used."""
 
 # fmt: off
 PHI = (
-    0x4925594224a2e76, 0x66eec388153dfe6, 0x8a95551dfc0e5cf, 0xb388fbb0b2ef0f2,
-    0xe0ec1f3db4f6c8b, 0x111ae62936bed1b2, 0x144a88abb3da49ba, 0x178b56362cef37c6,
-    0x1acc52f83c7353b2, 0x1dfeacb85a59b4c8, 0x21162d118e7c44eb, 0x24095bd2fd20566f,
-    0x26d165f8df2c13fc, 0x2969dd8b294f3b30, 0x2bd063db4b43cd42, 0x2e044bac58ac2105,
-    0x30063ccf92f34d5d, 0x31d7df3d590415d0, 0x337b90ec7123bbbb, 0x34f427a5793649b1,
-    0x3644beb706c551d5, 0x37708f9e0da9b0e9, 0x387ad449db04430f, 0x3966b17bf3902fa5,
-    0x3a3727c96033554a, 0x3aef09e1c61151d3, 0x3b90f6ec080eef55, 0x3c1f57f78e05479c,
-    0x3c9c5faf6d7dba09, 0x3d0a0ba6ad1c74e2, 0x3d6a26b964fe2d93, 0x3dbe4c1d3ee4b7e9,
-    0x3e07ead5116baf22, 0x3e48494f8fbe26e7, 0x3e808908f9b33694, 0x3eb1aa14118da677,
-    0x3edc8e780473f28d, 0x3f01fd57fddf4924, 0x3f22a5de4c062ac8, 0x3f3f21e8b5a1b22c,
-    0x3f57f8763eb9d5a8, 0x3f6d9fd85f989070, 0x3f807faad54449f2, 0x3f90f295e08ca2ef,
-    0x3f9f47df20a3435f, 0x3fabc4cd51770a19, 0x3fb6a5e32774b24f, 0x3fc01ff557ff778e,
-    0x3fc8611fa24251c1, 0x3fcf919c666af46e, 0x3fd5d4820f4e76e9, 0x3fdb486947a0fb0c,
-    0x3fe007feaad55111, 0x3fe42a825c0b5cae, 0x3fe7c437ac2a2335, 0x3feae6c6bbe46a2e,
-    0x3feda191cf288a54, 0x3ff001ffd557ffdd, 0x3ff213bd7c6d8cdb, 0x3ff3e0f5fcad97c2,
-    0x3ff57284a649f822, 0x3ff6d0201a2fff81, 0x3ff8007ffaaad554, 0x3ff9097dc744664a,
+    0x21162d118e7c44eb, 0x24095bd2fd20566f, 0x26d165f8df2c13fc, 0x2969dd8b294f3b30,
+    0x2bd063db4b43cd42, 0x2e044bac58ac2105, 0x30063ccf92f34d5d, 0x31d7df3d590415d0,
+    0x337b90ec7123bbbb, 0x34f427a5793649b1, 0x3644beb706c551d5, 0x37708f9e0da9b0e9,
+    0x387ad449db04430f, 0x3966b17bf3902fa5, 0x3a3727c96033554a, 0x3aef09e1c61151d3,
+    0x3b90f6ec080eef55, 0x3c1f57f78e05479c, 0x3c9c5faf6d7dba09, 0x3d0a0ba6ad1c74e2,
+    0x3d6a26b964fe2d93, 0x3dbe4c1d3ee4b7e9, 0x3e07ead5116baf22, 0x3e48494f8fbe26e7,
+    0x3e808908f9b33694, 0x3eb1aa14118da677, 0x3edc8e780473f28d, 0x3f01fd57fddf4924,
+    0x3f22a5de4c062ac8, 0x3f3f21e8b5a1b22c, 0x3f57f8763eb9d5a8, 0x3f6d9fd85f989070,
+    0x3f807faad54449f2, 0x3f90f295e08ca2ef, 0x3f9f47df20a3435f, 0x3fabc4cd51770a19,
+    0x3fb6a5e32774b24f, 0x3fc01ff557ff778e, 0x3fc8611fa24251c1, 0x3fcf919c666af46e,
+    0x3fd5d4820f4e76e9, 0x3fdb486947a0fb0c, 0x3fe007feaad55111, 0x3fe42a825c0b5cae,
+    0x3fe7c437ac2a2335, 0x3feae6c6bbe46a2e, 0x3feda191cf288a54, 0x3ff001ffd557ffdd,
+    0x3ff213bd7c6d8cdb, 0x3ff3e0f5fcad97c2, 0x3ff57284a649f822, 0x3ff6d0201a2fff81,
+    0x3ff8007ffaaad554, 0x3ff9097dc744664a, 0x3ff9f031810731aa, 0x3ffab90aa0a35226,
+    0x3ffb67e5d6b743cf, 0x3ffc001fff5557ff, 0x3ffc84a6a493efff, 0x3ffcf8066050e858,
+    0x3ffd5c77631e40a8, 0x3ffdb3e85d627783, 0x3ffe0007ffeaaad5, 0x3ffe424d425c2fd0,
 )
 # fmt: on
-"""floor(2^62 exp(-1 / (8 b))), b = 2^((s - 22) / 5), for s = 0..63."""
+"""floor(2^62 exp(-1 / (32 b))), b = 2^((s - 22) / 5), for s = 0..63."""
 
 
 def latent_support(scale: int) -> int:
@@ -157,6 +161,14 @@ def latent_support(scale: int) -> int:
     return max(255, 16 << max((scale - 18) // 5, 0))
 
 
+def coarseness(scale: int) -> int:
+    """k: tables of this scale know means in multiples of 2^k / 32.
+
+    The wider a distribution, the less a difference of means matters; fewer tables are faster.
+    """
+    return 0 if scale < 10 else 1 if scale < 16 else 2
+
+
 def _times(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """(a * b) >> 62 exactly, for values up to 2^62: products of 31-bit halves fit 64 bits."""
     half, low = np.uint64(31), np.uint64((1 << 31) - 1)
@@ -167,21 +179,23 @@ def _times(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[
 
 @lru_cache(maxsize=LATENT_SCALES)
 def _masses(scale: int) -> npt.NDArray[np.int64]:
-    """Frequencies beyond 1 of the residuals 1, 2 .. on a side that begins j / 8 from the mean.
+    """Frequencies beyond 1 of the residuals 1, 2 .. on a side that begins j / 32 from the mean.
 
-    With t(n) = exp(-n / (8 b)), residual r has half of t(8 (r - 1) + j) - t(8 r + j).
+    With t(n) = exp(-n / (32 b)), residual r has half of t(32 (r - 1) + j) - t(32 r + j).
 
     Returns:
-        (9, n), j = 0..8, for r = 1..n; n is at most T, further ones are 0.
+        (33 or fewer, n), j = 0..32 in steps of 2^coarseness(scale), for r = 1..n; n is at most
+        T, further ones are 0.
     """
     reach = latent_support(scale)
     small = [1 << SHIFT]
-    for _ in range(8):
+    for _ in range(1 << MEAN_BITS):
         small.append(small[-1] * PHI[scale] >> SHIFT)
     large = [1 << SHIFT]
     while large[-1] and len(large) <= reach:
-        large.append(large[-1] * small[8] >> SHIFT)
-    tails = _times(np.array(small, np.uint64)[:, None], np.array(large, np.uint64))
+        large.append(large[-1] * small[-1] >> SHIFT)
+    known = small[:: 1 << coarseness(scale)]
+    tails = _times(np.array(known, np.uint64)[:, None], np.array(large, np.uint64))
     doubled = (tails[:, :-1] - tails[:, 1:]).astype(np.int64)  # twice the mass, up to 2^62
     free = TOTAL - (2 * reach + 1)
     masses: npt.NDArray[np.int64] = (doubled >> 23) * free >> 40
@@ -193,18 +207,23 @@ def latent_frequencies(key: int) -> npt.NDArray[np.int64]:
     """Frequencies of the residuals -T..T of a latent: (2 T + 1,) int64, each >= 1, sum 2^24.
 
     Args:
-        key: scale * OFFSETS + f: scale 1..63, mean f / 8, f 0..4.
+        key: scale * OFFSETS + f: scale 1..63, mean f / 32, f 0..16, a multiple of
+            2^coarseness(scale).
 
     Raises:
         CorruptError: no such table.
     """
     scale, offset = divmod(key, OFFSETS)
     reach = latent_support(scale)
-    masses = _masses(scale)
-    count = masses.shape[1]
+    known, step = _masses(scale), coarseness(scale)
+    if offset % (1 << step):
+        raise CorruptError(
+            f"latent table: scale {scale} has means in multiples of {1 << step}/32, got {offset}/32"
+        )
+    count = known.shape[1]
     result = np.ones(2 * reach + 1, dtype=np.int64)
-    result[reach + 1 : reach + 1 + count] += masses[4 - offset]
-    result[reach - count : reach] += masses[4 + offset, ::-1]
+    result[reach + 1 : reach + 1 + count] += known[(16 - offset) >> step]
+    result[reach - count : reach] += known[(16 + offset) >> step, ::-1]
     result[reach] = 0
     result[reach] = TOTAL - result.sum()
     result.flags.writeable = False

@@ -24,8 +24,9 @@ from codec.rate.laplace import laplace_rate
 from formats.context import MEAN_LIMIT, MIDDLE, TOP, TOP_SCALE
 from formats.core import CoreConfig
 from formats.lattice import LIMIT
+from formats.tables import MEAN_BITS
 
-__all__ = ["ContextRate", "RateResult"]
+__all__ = ["ContextRate", "Evaluation", "RateResult", "log_scale_of"]
 
 NATS = math.log(2) / 5
 """One scale index in nats: b = 2^((s - 22) / 5)."""
@@ -33,6 +34,8 @@ UNIT = 22
 """Scale index where b = 1 (formats/tables.py). A network that says nothing has the index MIDDLE,
 b = 21: a large scale at the start keeps the rate from crushing small latents before they are
 worth anything (C3, appendix B)."""
+FINEST = 1 << MEAN_BITS
+"""Parts of a symbol in which the integer network knows means."""
 LARGEST = TOP / 64
 """Largest activation."""
 
@@ -57,6 +60,11 @@ class RateResult:
         return RateResult(self.bits + other.bits, self.latents + other.latents, weights)
 
 
+def log_scale_of(index: Tensor) -> Tensor:
+    """The natural logarithm of b for a scale index relative to MIDDLE, clamped to its range."""
+    return (index.clamp(-MIDDLE, TOP_SCALE - MIDDLE) + (MIDDLE - UNIT)) * NATS
+
+
 class ContextRate:
     """Evaluates the rate of the latents of one picture.
 
@@ -71,7 +79,7 @@ class ContextRate:
         self.jobs: list[Job] = plan(config, height, width, device)
         number = {row: n for n, row in enumerate(WINDOW)}
         copies = (0, len(WINDOW)) if config.magnitudes else (0,)
-        self._columns = [[number[row] + c for c in copies for row in rows] for rows in TYPES]
+        self.columns = [[number[row] + c for c in copies for row in rows] for rows in TYPES]
         self._rows = len(WINDOW) * len(copies)
 
     def divided(self, share: float) -> tuple[ContextRate, ContextRate]:
@@ -102,7 +110,7 @@ class ContextRate:
             exact: round as the integer network does (weights must be multiples of 2^-6, biases
                 of 2^-12, latents integers); gradients pass straight through.
         """
-        return _Evaluation(self, weights, latents, scale, gradient, exact).run()
+        return Evaluation(self, weights, latents, scale, gradient, exact).run()
 
     def predict(self, weights: Mapping[str, Tensor], latents: Tensor) -> tuple[Tensor, Tensor]:
         """What the integer network says of every latent, all of them known.
@@ -111,10 +119,10 @@ class ContextRate:
             weights, latents: as for an exact call.
 
         Returns:
-            Mean in 1/8 and scale index, both of the latents' shape: exactly the integers of
+            Mean in 1/32 and scale index, both of the latents' shape: exactly the integers of
             `formats.context.ContextNetwork`.
         """
-        evaluation = _Evaluation(self, weights, latents, 1.0, False, True)
+        evaluation = Evaluation(self, weights, latents, 1.0, False, True)
         evaluation.found = torch.empty(2, latents.numel(), device=latents.device)
         evaluation.number = torch.arange(latents.numel(), device=latents.device)
         evaluation.run()
@@ -128,20 +136,20 @@ class ContextRate:
         """
         width, octaves = first.shape[0], self.config.octaves
         whole = first.new_zeros(3, width, self._rows + octaves)
-        sizes = [len(columns) for columns in self._columns]
+        sizes = [len(columns) for columns in self.columns]
         for kind, part in enumerate(torch.split(first, sizes, dim=1)):
-            whole[kind][:, self._columns[kind]] = part
+            whole[kind][:, self.columns[kind]] = part
         whole[:, :, self._rows :] = bias[:, :-1].view(width, octaves, 3).permute(2, 0, 1)
         return whole.flatten(0, 1)
 
     def first_gradient(self, whole: Tensor) -> tuple[Tensor, Tensor]:
         """Adjoint of `first_layer`; of the biases all but the last column."""
         whole = whole.view(3, -1, whole.shape[1])
-        first = torch.cat([whole[k][:, self._columns[k]] for k in range(3)], dim=1)
+        first = torch.cat([whole[k][:, self.columns[k]] for k in range(3)], dim=1)
         return first, whole[:, :, self._rows :].permute(1, 2, 0).flatten(1)
 
 
-class _Evaluation:
+class Evaluation:
     """One forward and backward pass; the state that its steps share."""
 
     def __init__(
@@ -171,6 +179,7 @@ class _Evaluation:
         self.number = latents.new_zeros(0, dtype=torch.long)
 
     def run(self) -> RateResult:
+        """Every job once."""
         bits = self.latents.new_zeros(())
         for job in self.rate.jobs:
             bits += self._base(job) if isinstance(job, BaseJob) else self._quads(job)
@@ -191,7 +200,7 @@ class _Evaluation:
         if "parent" in self.w:
             windows = self.known[job.parents]
             z = torch.addmm(z, self.w["parent"], windows)
-        bits, gz, gt = self._network(z[None], targets[None], None, job.levels)
+        bits, gz, gt = self.network(z[None], targets[None], None, job.levels)
         self._collect(job.targets[None], None)
         if self.wanted:
             self.known_grad.index_add_(0, job.targets, gt[0])
@@ -204,18 +213,11 @@ class _Evaluation:
 
     def _quads(self, job: SliceJob | GatherJob) -> Tensor:
         """Quads of one kind of job: three positions each."""
-        planes = [p for p in (self.known, self.magnitude) if p is not None]
-        inputs = job.load(planes, self.config.octaves)
+        inputs = job.load(self.planes(), self.config.octaves)
         count = inputs.shape[1]
-        z = torch.mm(self.first, inputs).view(3, -1, count)
         windows = job.parents(self.known)
-        for kind, window in enumerate(windows):
-            seen = torch.mm(self.w["parent"], window)
-            if len(windows) == 1:  # the positions of a quad have the same parent
-                z += seen
-            else:
-                z[kind] += seen
-        bits, gz, gt = self._network(z, job.targets(self.latents), job.mask, job.levels)
+        z = self.first_sums(inputs, windows)
+        bits, gz, gt = self.network(z, job.targets(self.latents), job.mask, job.levels)
         if self.found is not None:
             self._collect(job.targets(self.number), job.mask)
         if not self.wanted:
@@ -232,40 +234,44 @@ class _Evaluation:
             job.store_parents(self.known_grad, kind, torch.mm(self.w["parent"].t(), through))
         return bits
 
+    def planes(self) -> list[Tensor]:
+        """What the windows of a job are taken from."""
+        return [plane for plane in (self.known, self.magnitude) if plane is not None]
+
+    def first_sums(self, inputs: Tensor, windows: list[Tensor]) -> Tensor:
+        """Sums of the first layer, (3, w, n), from inputs (rows, n) and parents' windows."""
+        z = torch.mm(self.first, inputs).view(3, -1, inputs.shape[1])
+        for kind, window in enumerate(windows):
+            seen = torch.mm(self.w["parent"], window)
+            if len(windows) == 1:  # the positions of a quad have the same parent
+                z += seen
+            else:
+                z[kind] += seen
+        return z
+
     # -- the shared layers -----------------------------------------------------------------
 
-    def _network(
+    def network(
         self, z: Tensor, targets: Tensor, mask: Tensor | None, levels: int | Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """From first-layer sums (kinds, w, n) and latents (kinds, n) to bits and gradients.
 
         `levels` is the level of all positions, or (levels, n) with a 1 where it is.
         """
-        w, grad = self.w, self.grad
-        kinds = range(z.shape[0])
-        a0 = self._activate(z)
-        bias = w["hidden_bias"][:, None]
-        z1 = torch.stack([torch.addmm(bias, w["hidden"], a0[k]) for k in kinds])
-        z1 += a0
-        a1 = self._activate(z1)
-        offset = (
-            w["level"][:, levels : levels + 1]
-            if isinstance(levels, int)
-            else torch.mm(w["level"], levels)
-        )
-        out = torch.stack([torch.addmm(offset, w["out"], a1[k]) for k in kinds])
+        grad, kinds = self.grad, range(z.shape[0])
+        a0, a1, out = self.activations(z, levels)
         mu, index = out[:, 0], 8 * out[:, 1]
         if self.exact:
-            mu = torch.floor(mu * 8 + 0.5) / 8
+            mu = torch.floor(mu * FINEST + 0.5) / FINEST
             index = torch.floor(index + 0.5)
         clamped = index.clamp(-MIDDLE, TOP_SCALE - MIDDLE)
-        if self.exact:  # index 0: not coded
-            live = (clamped > -MIDDLE).to(z.dtype)
-            mask = live if mask is None else mask * live
-        log_scale = (clamped + (MIDDLE - UNIT)) * NATS
+        if self.exact:  # index 0: not coded, and lost where it is not the prediction
+            free = (clamped == -MIDDLE) & (targets == torch.floor(mu + 0.5))
+            mask = torch.where(free, 0.0, 1.0 if mask is None else mask)
+        log_scale = log_scale_of(clamped)
         if self.found is not None:
-            limit = MEAN_LIMIT / 8
-            self._last = torch.stack([mu.clamp(-limit, limit) * 8, clamped + MIDDLE])
+            limit = MEAN_LIMIT / FINEST
+            self._last = torch.stack([mu.clamp(-limit, limit) * FINEST, clamped + MIDDLE])
         bits, by_q, by_log = laplace_rate(targets, mu, log_scale, mask)
         if not self.wanted:
             return bits, z, targets
@@ -278,15 +284,36 @@ class _Evaluation:
             grad["level"][:, levels] += total.sum(1)
         else:
             grad["level"].addmm_(total, levels.t())
-        g1 = torch.stack([torch.mm(w["out"].t(), go[k]) for k in kinds])
-        g1 *= a1 > 0
-        gz = torch.stack([torch.addmm(g1[k], w["hidden"].t(), g1[k]) for k in kinds])
+        g1, gz = self.backward(a0, a1, go)
         for kind in kinds:
             grad["out"].addmm_(go[kind], a1[kind].t())
             grad["hidden"].addmm_(g1[kind], a0[kind].t())
         grad["hidden_bias"] += g1.sum((0, 2))
-        gz *= a0 > 0
         return bits, gz, gt
+
+    def activations(self, z: Tensor, levels: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Both layers' activations (kinds, w, n) and the outputs (kinds, 2, n)."""
+        w, kinds = self.w, range(z.shape[0])
+        a0 = self._activate(z)
+        bias = w["hidden_bias"][:, None]
+        z1 = torch.stack([torch.addmm(bias, w["hidden"], a0[k]) for k in kinds])
+        z1 += a0
+        a1 = self._activate(z1)
+        offset = (
+            w["level"][:, levels : levels + 1]
+            if isinstance(levels, int)
+            else torch.mm(w["level"], levels)
+        )
+        return a0, a1, torch.stack([torch.addmm(offset, w["out"], a1[k]) for k in kinds])
+
+    def backward(self, a0: Tensor, a1: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+        """From gradients of the outputs to those of both layers' sums, second layer first."""
+        w, kinds = self.w, range(out.shape[0])
+        g1 = torch.stack([torch.mm(w["out"].t(), out[k]) for k in kinds])
+        g1 *= a1 > 0
+        gz = torch.stack([torch.addmm(g1[k], w["hidden"].t(), g1[k]) for k in kinds])
+        gz *= a0 > 0
+        return g1, gz
 
     def _collect(self, positions: Tensor, mask: Tensor | None) -> None:
         """Keep the predictions of a job for `predict`."""

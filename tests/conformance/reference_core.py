@@ -95,17 +95,17 @@ def shapes(c: Config) -> dict[str, tuple[int, ...]]:
 @cache
 def table(key: int) -> tuple[int, list[int]]:
     """Reach T and the frequencies of -T..T."""
-    s, f = divmod(key, 5)
+    s, f = divmod(key, 17)
     reach = max(255, 16 * 2 ** max((s - 18) // 5, 0))
     t = [2**62]
-    for _ in range(8):
+    for _ in range(32):
         t.append(t[-1] * PHI[s] >> 62)
     e = [2**62]
     for _ in range(reach):
-        e.append(e[-1] * t[8] >> 62)
+        e.append(e[-1] * t[32] >> 62)
     free = 2**24 - (2 * reach + 1)
     sides = []
-    for shift in (4 + f, 4 - f):
+    for shift in (16 + f, 16 - f):
         tail = [x * t[shift] >> 62 for x in e]
         sides.append(
             [1 + ((tail[r - 1] - tail[r] >> 23) * free >> 40) for r in range(1, reach + 1)]
@@ -216,7 +216,7 @@ class Network:
             total = sum(self.hidden[r][i] * a0[i] for i in w) + 64 * a0[r] + self.hidden_bias[r]
             a1.append(clamp(total + 32 >> 6, 0, 4095))
         y = [sum(self.out[r][i] * a1[i] for i in w) + 4 * self.level[r][level] for r in (0, 1)]
-        return clamp(y[0] + 1024 >> 11, -8184, 8184), clamp(44 + (y[1] + 1024 >> 11), 0, 63)
+        return clamp(y[0] + 256 >> 9, -32736, 32736), clamp(44 + (y[1] + 1024 >> 11), 0, 63)
 
 
 def predict_pass(
@@ -268,11 +268,13 @@ def decode_segment(
             predicted = predict_pass(network, grid, above, level, octave, kind, places)
             work = []
             for rank, (place, (mu, s)) in enumerate(zip(places, predicted, strict=True)):
-                n = mu + 4 >> 3
+                n = mu + 16 >> 5
                 grid[place[0]][place[1]] = n
                 if s:
-                    f = mu - 8 * n
-                    work.append((5 * s + abs(f), rank, place, f))
+                    f = mu - 32 * n
+                    k = 0 if s < 10 else 1 if s < 16 else 2
+                    known = (abs(f) + (1 << k >> 1)) >> k << k
+                    work.append((17 * s + known, rank, place, f))
             for key, _, (i, j), f in sorted(work):
                 r = decoder.symbol(key)
                 grid[i][j] += r if f >= 0 else -r

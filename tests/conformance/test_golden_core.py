@@ -116,10 +116,10 @@ def test_the_worked_example_of_the_specification_is_true() -> None:
         for step in passes(unit.grids()[0], 1, None)
     ]
     assert means == [
-        (3, [32, 32], [12, 12]),
-        (0, [16], [12]),
-        (1, [24], [12]),
-        (2, [18, 14], [12, 12]),
+        (3, [128, 128], [12, 12]),
+        (0, [64], [12]),
+        (1, [96], [12]),
+        (2, [72, 56], [12, 12]),
     ]
 
 

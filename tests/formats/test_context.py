@@ -82,8 +82,8 @@ def by_definition(
     a1 = np.clip((acc + 32) >> 6, 0, 4095)
     acc = t["context.out"] @ a1 + 4 * t["context.level"][:, [level]]
     assert np.abs(acc).max() < 2**24
-    mu, s = (acc + 1024) >> 11
-    return np.clip(mu, -8184, 8184), np.clip(44 + s, 0, 63)
+    mu, s = (acc[0] + 256) >> 9, (acc[1] + 1024) >> 11
+    return np.clip(mu, -32736, 32736), np.clip(44 + s, 0, 63)
 
 
 @settings(max_examples=60, deadline=None)

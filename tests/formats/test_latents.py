@@ -22,13 +22,13 @@ def named(config: CoreConfig, seed: int, spread: float) -> dict[str, CodedTensor
     return dict(zip(names, core_tensors(config, 1, seed, spread), strict=True))
 
 
-def constant(config: CoreConfig, mean8: int, scale: int) -> ContextNetwork:
+def constant(config: CoreConfig, mean32: int, scale: int) -> ContextNetwork:
     """A network that predicts the same everywhere."""
     tensors = named(config, 0, 10)
     for tensor in tensors.values():
         tensor.symbols[:] = 0
-    level = np.array([[mean8], [scale - 44]]).repeat(config.levels, 1)
-    tensors["context.level"] = CodedTensor(level.astype(np.int32), -3)
+    level = np.array([[mean32], [4 * (scale - 44)]]).repeat(config.levels, 1)
+    tensors["context.level"] = CodedTensor(level.astype(np.int32), -5)
     return ContextNetwork(config, tensors)
 
 
@@ -109,11 +109,11 @@ def test_the_second_implementation_decodes_the_same(
 
 
 @pytest.mark.parametrize("scale", [1, 20, 40, 63])
-@pytest.mark.parametrize("mean8", [0, 3, -4, 8184, -8184])
-def test_latents_at_the_reach_are_kept_and_beyond_it_clamped(scale: int, mean8: int) -> None:
+@pytest.mark.parametrize("mean32", [0, 13, 15, -16, 32736, -32736])
+def test_latents_at_the_reach_are_kept_and_beyond_it_clamped(scale: int, mean32: int) -> None:
     config = CoreConfig(levels=1, octaves=2, width=1)
-    network = constant(config, mean8, scale)
-    nearest, reach = (mean8 + 4) >> 3, latent_support(scale)
+    network = constant(config, mean32, scale)
+    nearest, reach = (mean32 + 16) >> 5, latent_support(scale)
     values = nearest + np.arange(-reach - 2, reach + 3, dtype=np.int64)
     grid = np.random.default_rng(0).permutation(values).reshape(1, -1)
     data, (seen,) = encode_segment(network, [grid])
@@ -125,7 +125,7 @@ def test_latents_at_the_reach_are_kept_and_beyond_it_clamped(scale: int, mean8: 
 
 def test_certain_latents_take_no_bytes() -> None:
     config = CoreConfig(levels=3)
-    network = constant(config, 13, 0)
+    network = constant(config, 50, 0)
     data, seen = encode_segment(network, core_grids(config, 20, 30))
     assert data == b""
     assert all(np.all(grid == 2) for grid in seen)

@@ -14,6 +14,7 @@ from formats.tables import (
     TABLES,
     THETA,
     TOTAL,
+    coarseness,
     frequencies,
     latent_frequencies,
     latent_support,
@@ -72,7 +73,11 @@ def test_unknown_table_is_refused() -> None:
             frequencies(table)
 
 
-LATENT_KEYS = range(OFFSETS, LATENT_TABLES)
+LATENT_KEYS = [
+    scale * OFFSETS + offset
+    for scale in range(1, LATENT_SCALES)
+    for offset in range(0, OFFSETS, 1 << coarseness(scale))
+]
 
 
 def test_latent_constants_are_the_floor_of_the_exponential() -> None:
@@ -80,7 +85,7 @@ def test_latent_constants_are_the_floor_of_the_exponential() -> None:
     assert len(PHI) == LATENT_SCALES
     for scale, phi in enumerate(PHI):
         b = Decimal(2) ** (Decimal(scale - 22) / 5)
-        assert phi == int((-1 / (8 * b)).exp() * 2**62)
+        assert phi == int((-1 / (32 * b)).exp() * 2**62)
 
 
 @pytest.mark.parametrize("key", LATENT_KEYS)
@@ -97,14 +102,14 @@ def test_latent_frequencies_are_those_of_the_specification(key: int) -> None:
         assert np.array_equal(f, f[::-1])
     else:  # the mean is positive: right is likelier than left
         assert np.all(f[reach + 1 :] >= f[reach - 1 :: -1])
-    if key % OFFSETS == 4:  # half way between 0 and 1, mirrored there but for the remainder
+    if key % OFFSETS == 16:  # half way between 0 and 1, mirrored there but for the remainder
         assert abs(int(f[reach] - f[reach + 1])) <= 2 * reach
 
 
-@pytest.mark.parametrize("key", [*range(5, 320, 7)])
+@pytest.mark.parametrize("key", LATENT_KEYS[::7])
 def test_latent_tables_match_the_integrated_distribution(key: int) -> None:
     scale, offset = divmod(key, OFFSETS)
-    b, mean = 2.0 ** ((scale - 22) / 5), offset / 8
+    b, mean = 2.0 ** ((scale - 22) / 5), offset / 32
     reach = latent_support(scale)
     edges = np.arange(-reach, reach + 2) - 0.5 - mean
     cdf = np.where(edges < 0, np.exp(-np.abs(edges) / b) / 2, 1 - np.exp(-np.abs(edges) / b) / 2)
@@ -130,12 +135,18 @@ def test_latent_tables_are_frozen() -> None:
     digest = hashlib.sha256()
     for key in LATENT_KEYS:
         digest.update(latent_frequencies(key).astype("<i8").tobytes())
-    assert digest.hexdigest() == "ba75ca551b8ebfe194dacf490765b7e5ca7b264f4e7c4cde1591bacff1001d31"
+    assert digest.hexdigest() == "15a44f3529e2d4c006610f5602b2c88ec3723a0afb6683d5625c7a6cd57a6581"
     with pytest.raises(ValueError, match="read-only"):
-        latent_frequencies(5)[0] = 2
+        latent_frequencies(17)[0] = 2
 
 
 def test_unknown_latent_scale_is_refused() -> None:
-    for key in (-1, 0, 4, LATENT_TABLES):
+    for key in (-1, 0, 16, LATENT_TABLES):
         with pytest.raises(CorruptError, match="latent scale"):
             latent_frequencies(key)
+
+
+def test_means_finer_than_a_scale_knows_are_refused() -> None:
+    for scale, offset in ((10, 1), (16, 2), (63, 15)):
+        with pytest.raises(CorruptError, match="means in multiples"):
+            latent_frequencies(scale * OFFSETS + offset)
