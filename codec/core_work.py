@@ -8,12 +8,12 @@ import torch
 
 from codec.bitstream import core_reconstructor
 from codec.checkpoint import core_result_from_values, core_result_to_values
-from codec.fit.budget import lambda_of_bits
+from codec.fit.budget import lambda_of_bits, transform_bits
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.fit.core_search import CoreResult, CoreRound, CoreSearch
+from codec.quantise_core import start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
-from codec.quantise_core import start_from_prior
 from codec.signal import Samples, to_signal
 from codec.work import FinishedUnit, Work
 from formats.core import CoreConfig
@@ -52,7 +52,9 @@ class CoreWork(Work):
             assert goal.psnr is not None
             lam = PSNR_FACTOR * 10 ** (-goal.psnr / 10)
         # Rounds that start from others need one shape; only the gain is each one's own.
-        self.network = self.network or core_network(self.height, self.width, lam)
+        if self.network is None:
+            bits = transform_bits(signal, lam)
+            self.network = core_network(self.height, self.width, lam, bits)
         first = CoreFitConfig.of(lam, self.options.budget, self.options.seed)
         search = CoreSearch(goal, first)
         history = [core_result_from_values(h) for h in self.checkpoint.history]

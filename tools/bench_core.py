@@ -24,10 +24,11 @@ from PIL import Image
 import codec
 from codec.bitstream import reconstructor_of_unit
 from codec.evaluate.machine import peak_memory
+from codec.fit.budget import transform_bits
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.quantise_core import start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
-from codec.quantise_core import start_from_prior
 from codec.signal import Samples, to_signal
 from formats.container import Container
 from formats.header import Header
@@ -60,11 +61,12 @@ def median(call: Callable[[], Any], repeats: int) -> float:
 def step_time(samples: Samples, lam: float, device: torch.device, repeats: int) -> float:
     """Milliseconds of one optimiser step."""
     height, width, channels = samples.shape
-    config = core_network(height, width, lam)
+    signal = to_signal(samples, 8, device)
+    config = core_network(height, width, lam, transform_bits(signal, lam))
     net = CoreCoordX(config, {"y": height, "x": width}, channels)
     start_from_prior(net)
     fit = CoreFitConfig.of(lam, 10**6)
-    fitter = CoreFitter(net.to(device), to_signal(samples, 8, device), fit)
+    fitter = CoreFitter(net.to(device), signal, fit)
     return median(fitter.advance, repeats)
 
 

@@ -100,8 +100,9 @@ def paper_network(partition: str, features: int = 256, rank: int = 1) -> Network
 
 NARROW, WIDE = 1, 2
 """Numbers of the priors with a context of 16 and of 32 units."""
-WIDE_FROM = 300_000
-"""Pixels at lambda 1e-3 from which the wide context pays for its weights."""
+WIDE_FROM = 550_000
+"""Bits of a transform coder from which the wide context pays for its weights; core fusion spends
+about half as many."""
 TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: a crop decodes only those that it touches."""
 
@@ -115,17 +116,21 @@ def latent_gain(lam: float) -> int:
     return max(-64, min(63, round(8 * 0.5 * math.log2(lam / 1e-3))))
 
 
-def core_network(height: int, width: int, lam: float) -> CoreConfig:
+def core_network(height: int, width: int, lam: float, bits: float = 0.0) -> CoreConfig:
     """The core-fusion network for a picture of this size and a lambda.
 
     Levels up to stride 2^6 below a megapixel, one more up to three and two beyond (Cool-chic 5);
-    fewer where a grid would have a single latent anyway. The bits of a file grow with its pixels
-    and fall with the square root of lambda: where there are many, a wider context network is worth
-    the bits of its weights.
+    fewer where a grid would have a single latent anyway.
+
+    Args:
+        height, width: pixels.
+        lam: mean squared error per bit per pixel.
+        bits: what a transform coder would spend (`codec.fit.budget.transform_bits`): where there
+            are many, a wider context network is worth the bits of its weights.
     """
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
-    prior = WIDE if pixels * math.sqrt(1e-3 / lam) >= WIDE_FROM else NARROW
+    prior = WIDE if bits >= WIDE_FROM else NARROW
     return CoreConfig(
         levels=min(levels, max(1, (max(height, width) - 1).bit_length())),
         **prior_shape(prior),
