@@ -11,9 +11,9 @@ import torch
 
 from codec.core_reconstruct import CoreReconstructor, TiledLatents
 from codec.network import CoordX
+from codec.network.coded import set_weights
 from codec.network.core import CoreCoordX
 from codec.quantise import load_tensors
-from codec.quantise_core import set_weights
 from codec.reconstruct import Reconstructor
 from formats.container import Container
 from formats.core import CoreConfig

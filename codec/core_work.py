@@ -11,7 +11,7 @@ from codec.checkpoint import core_result_from_values, core_result_to_values
 from codec.fit.budget import lambda_of_bits, transform_bits
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.fit.core_search import CoreResult, CoreRound, CoreSearch
-from codec.quantise_core import start_from_prior
+from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
 from codec.signal import Samples, to_signal

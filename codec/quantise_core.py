@@ -1,54 +1,81 @@
-"""Weights of a core-fusion network to integer symbols, by measuring what each choice costs.
+"""Weights of a core-fusion network to integer symbols, by what they cost in the picture at hand.
 
-There are a score of tensors and an evaluation takes a fraction of a second, so nothing is
-modelled: tensor by tensor, every power-of-two step (and a few dead zones) is tried on the
-picture itself, with the latents rounded, and the choice with the least D + lambda R stays.
-Context tensors change only the rate, the others only the distortion.
+The context network changes only the rate, the synthesis only the distortion, so each is quantised
+by itself (`codec/fit/weight_search.py`), with the latents rounded.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from codec.fit.core_curvature import distortion_curvature
 from codec.fit.core_distortion import CoreDistortion
+from codec.fit.weight_search import Loss, search_symbols
+from codec.network.coded import prior_weights, set_weights
 from codec.network.core import CoreCoordX
 from codec.rate import ContextRate
-from formats.context import CONTEXT_BITS, ContextNetwork
-from formats.entropy import best_table
-from formats.errors import CorruptError
-from formats.priors import prior_tensors
+from codec.rate.curvature import context_curvature
+from formats.context import CONTEXT_BITS, EXACT, largest_sums
+from formats.core import CoreConfig
 from formats.weights import CodedTensor
 
-__all__ = [
-    "finest_step",
-    "prior_weights",
-    "quantise_networks",
-    "set_weights",
-    "start_from_prior",
-]
+__all__ = ["largest_share", "quantise_networks", "within_limits"]
 
-SYNTHESIS_FINEST = -14
-INTERPOLATION = ("kernel", "filter")
 BAND_PIXELS = 2_000_000
-"""Of a picture of twice as many, a band of this size stands for the whole: a search takes some
-two hundred evaluations."""
-COARSEST = 1
-PATIENCE = 3
-"""A search that coarsens a step stops after this many choices worse than the best."""
-ROUNDINGS = (0.5, 0.4, 0.3)
-"""Offsets tried before the floor: 1/2 rounds to nearest, less sends more symbols to zero."""
+"""Of a picture of twice as many, a band of this size stands for the whole."""
+ROOM = 0.9
+"""Share of the format's limits that weights use; quantisation may add to it."""
+
+Floats = npt.NDArray[np.float64]
 
 
-def finest_step(name: str) -> int:
-    """The finest step exponent tried for a tensor; for the context the format's limit."""
-    return -CONTEXT_BITS[name] if name in CONTEXT_BITS else SYNTHESIS_FINEST
+class _ContextLoss:
+    """The bits of the latents; `factor`: of how many like these."""
+
+    damping = 0.3
+
+    def __init__(self, rate: ContextRate, latents: Tensor, factor: float) -> None:
+        self._rate, self._latents, self._factor = rate, latents, factor
+
+    def value(self, weights: Mapping[str, Tensor]) -> float:
+        """The bits; infinite for weights that the format refuses."""
+        if largest_share(self._rate.config, weights) >= 1:
+            return math.inf
+        found = self._rate(weights, self._latents, gradient=False, exact=True)
+        return float(found.bits) * self._factor
+
+    def gradient(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return self._rate(weights, self._latents, self._factor, exact=True).weights
+
+    def curvature(self, weights: Mapping[str, Tensor]) -> Floats:
+        return context_curvature(self._rate, weights, self._latents) * self._factor
+
+
+class _SynthesisLoss:
+    """The mean squared error; `factor`: bits that are worth as much as an error of 1."""
+
+    damping = 0.01
+
+    def __init__(self, distortion: CoreDistortion, grids: Sequence[Tensor], factor: float) -> None:
+        self._distortion, self._grids, self._factor = distortion, grids, factor
+
+    def value(self, weights: Mapping[str, Tensor]) -> float:
+        features = self._distortion.features(weights, self._grids)
+        samples = self._distortion.smooth(weights, features)
+        return self._distortion.error(weights, samples) * self._factor
+
+    def gradient(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        found = self._distortion(weights, self._grids).weights
+        return {name: found[name] * self._factor for name in weights}
+
+    def curvature(self, weights: Mapping[str, Tensor]) -> Floats:
+        return distortion_curvature(self._distortion, weights, self._grids) * self._factor
 
 
 @torch.no_grad()
@@ -59,6 +86,7 @@ def quantise_networks(
     latents: Tensor,
     grids: Sequence[Tensor],
     lam: float,
+    start: Sequence[CodedTensor] | None = None,
 ) -> list[CodedTensor]:
     """Choose symbols for every tensor, and set the network to what they mean.
 
@@ -67,6 +95,8 @@ def quantise_networks(
         distortion, rate: the two terms of the loss.
         latents: integer-valued, one vector; grids: the same by level.
         lam: mean squared error per bit per pixel.
+        start: symbols that the network has already; better ones with the same steps are looked
+            for. None: it has real-valued weights.
 
     Returns:
         The tensors in coding order.
@@ -77,66 +107,22 @@ def quantise_networks(
         latents = torch.cat([grid.flatten() for grid in grids])
         distortion = CoreDistortion(net.config, target)
         rate = ContextRate(net.config, len(band), net.width, target.device)
-    # Weights are paid for by the whole picture: a bit of theirs costs less than one of the band's.
-    prices = lam / (distortion.target.shape[-1] * distortion.target.shape[-2]), lam / net.pixels
+    # Weights are paid for by the whole picture.
+    whole = net.pixels / (distortion.target.shape[-1] * distortion.target.shape[-2])
+    losses: dict[bool, Loss] = {
+        True: _ContextLoss(rate, latents, whole),
+        False: _SynthesisLoss(distortion, grids, net.pixels / lam),
+    }
     prior = prior_weights(net)
-    weights = {spec.name: net.parameter(spec.name).detach().clone() for spec in net.specs}
-    while True:
-        tensors = _quantise(net, weights, prior, distortion, rate, latents, grids, prices)
-        set_weights(net, tensors)
-        try:
-            ContextNetwork(net.config, dict(zip(weights, tensors, strict=True)))
-        except CorruptError:  # sums too large for the format: rare, and any smaller ones will do
-            for name in CONTEXT_BITS.keys() & weights.keys():
-                weights[name] = weights[name] * 0.8
-        else:
-            return tensors
-
-
-def _quantise(
-    net: CoreCoordX,
-    weights: Mapping[str, Tensor],
-    prior: Mapping[str, Tensor],
-    distortion: CoreDistortion,
-    rate: ContextRate,
-    latents: Tensor,
-    grids: Sequence[Tensor],
-    prices: tuple[float, float],
-) -> list[CodedTensor]:
-    """One search over all tensors; `prices` are those of a bit of latents and of weights."""
-    weights = dict(weights)
-    for name, value in weights.items():  # the integer context network knows no finer values
-        if name.startswith("context."):
-            finest = 2.0 ** finest_step(name)
-            weights[name] = (value / finest).round() * finest
-    context = {k: v for k, v in weights.items() if k.startswith("context.")}
-    synthesis = {k: v for k, v in weights.items() if not k.startswith("context.")}
-
-    def context_cost(_: str) -> float:
-        found = rate(context, latents, gradient=False, exact=True)
-        return prices[0] * float(found.bits)
-
-    # What the tensors before in the order below have settled is evaluated once.
-    features = cache(lambda: distortion.features(synthesis, grids))
-    smooth = cache(lambda: distortion.smooth(synthesis, features()))
-
-    def synthesis_cost(name: str) -> float:
-        if name in INTERPOLATION:
-            found = distortion.features(synthesis, grids)
-            return distortion.error(synthesis, distortion.smooth(synthesis, found))
-        if name.startswith("residual"):
-            return distortion.error(synthesis, smooth())
-        return distortion.error(synthesis, distortion.smooth(synthesis, features()))
-
-    coded = {}
-    # Interpolation first, then the 1x1 layers, then the 3x3 layers.
-    order = sorted((spec.name for spec in net.specs), key=lambda n: n not in INTERPOLATION)
-    for name in order:
-        if name.startswith("context."):
-            coded[name] = _search(name, context, context_cost, prices[1], prior.get(name))
-        else:
-            coded[name] = _search(name, synthesis, synthesis_cost, prices[1], prior.get(name))
-    return [coded[spec.name] for spec in net.specs]
+    weights = within_limits(net.config, {s.name: net.parameter(s.name).detach() for s in net.specs})
+    coded: dict[str, CodedTensor] = {}
+    before = None if start is None else dict(zip(weights, start, strict=True))
+    for kind, loss in losses.items():
+        part = {n: value for n, value in weights.items() if n.startswith("context.") == kind}
+        coded |= search_symbols(loss, part, prior, before)
+    tensors = [coded[spec.name] for spec in net.specs]
+    set_weights(net, tensors)
+    return tensors
 
 
 def _band(net: CoreCoordX) -> range | None:
@@ -149,85 +135,30 @@ def _band(net: CoreCoordX) -> range | None:
     return range(top, top + rows)
 
 
-def prior_weights(net: CoreCoordX) -> dict[str, Tensor]:
-    """What a network's coded weights are added to, by name, on its device.
-
-    Tensors that start from zero are left out.
-    """
-    return {
-        name: torch.from_numpy(tensor.weights.astype(np.float32)).to(net.parameter(name).detach())
-        for name, tensor in prior_tensors(net.config, net.channels).items()
+def _shares(config: CoreConfig, weights: Mapping[str, Tensor]) -> dict[tuple[str, ...], Floats]:
+    """The bounds of `largest_sums` as shares of what the format allows."""
+    fixed = {
+        name: np.ldexp(value.double().cpu().numpy(), CONTEXT_BITS[name])
+        for name, value in weights.items()
+        if name in CONTEXT_BITS
     }
+    return {names: bound / EXACT for names, bound in largest_sums(config, fixed).items()}
 
 
-@torch.no_grad()
-def start_from_prior(net: CoreCoordX) -> None:
-    """Replace the weights that the network's prior knows."""
-    for name, value in prior_weights(net).items():
-        net.parameter(name).copy_(value)
+def largest_share(config: CoreConfig, weights: Mapping[str, Tensor]) -> float:
+    """Below 1 for weights of a context network that the format allows."""
+    return max(float(share.max()) for share in _shares(config, weights).values())
 
 
-@torch.no_grad()
-def set_weights(net: CoreCoordX, tensors: Sequence[CodedTensor]) -> None:
-    """Set the network to what coded tensors mean."""
-    prior = prior_weights(net)
-    for spec, tensor in zip(net.specs, tensors, strict=True):
-        parameter = net.parameter(spec.name)
-        value = torch.from_numpy(tensor.values).to(parameter)
-        parameter.copy_(value + prior[spec.name] if spec.name in prior else value)
+def within_limits(config: CoreConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights, rows of the context network made smaller where its sums could get too large.
 
-
-def _search(
-    name: str,
-    weights: dict[str, Tensor],
-    cost: Callable[[str], float],
-    price: float,
-    prior: Tensor | None,
-) -> CodedTensor:
-    """The cheapest symbols of one tensor; leaves `weights` at what they mean."""
-    original = weights[name]
-    base = torch.zeros_like(original) if prior is None else prior
-    delta = (original - base).double().cpu().numpy()
-    best: tuple[float, CodedTensor] | None = None
-    silent: float | None = None  # the total of all zeros
-
-    def attempt(step: int, offset: float) -> float:
-        scaled = np.ldexp(delta, -step)
-        symbols = np.sign(scaled) * np.floor(np.abs(scaled) + offset)
-        return try_symbols(symbols.astype(np.int32), step)
-
-    def try_symbols(symbols: npt.NDArray[np.int32], step: int) -> float:
-        nonlocal best, silent
-        if silent is not None and not symbols.any():
-            return silent
-        tensor = CodedTensor(symbols, step if symbols.any() else 0)
-        weights[name] = base + torch.from_numpy(tensor.values).to(original)
-        bits = best_table(symbols)[1] + (16 if symbols.any() else 8)
-        total = cost(name) + price * bits
-        if best is None or total < best[0]:
-            best = total, tensor
-        if not symbols.any():
-            silent = total
-        return total
-
-    limit = finest_step(name)
-    largest = float(np.abs(delta).max(initial=0.0))
-    if largest > 0:
-        limit = max(limit, math.ceil(math.log2(largest / 30_000)))
-    worse = 0
-    lowest = math.inf
-    for step in range(limit, max(limit, COARSEST) + 1):
-        found = attempt(step, 0.5)
-        worse = 0 if found < lowest else worse + 1
-        lowest = min(lowest, found)
-        if worse >= PATIENCE:
-            break
-    assert best is not None
-    chosen = best[1].step
-    for offset in ROUNDINGS[1:]:
-        for step in (chosen - 1, chosen):
-            if step >= limit:
-                attempt(step, offset)
-    try_symbols(np.zeros(delta.shape, np.int32), 0)  # eight bits
-    weights[name] = base + torch.from_numpy(best[1].values).to(original)
-    return best[1]
+    That is rare, and a row of such weights has long done what it can do: its activation is at one
+    of its ends nearly everywhere.
+    """
+    found = {name: value.clone() for name, value in weights.items()}
+    for names, share in _shares(config, weights).items():
+        for row in np.flatnonzero(share > ROOM):
+            for name in set(names) & found.keys():
+                found[name][row] *= ROOM / share[row]
+    return found

@@ -32,10 +32,12 @@ __all__ = [
     "TOP_SCALE",
     "ContextNetwork",
     "Scratch",
+    "largest_sums",
 ]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+Numbers = npt.NDArray[Any]
 
 CONTEXT_BITS = {
     "context.first": 6,
@@ -75,12 +77,37 @@ def _fixed(spec: TensorSpec, tensor: CodedTensor | None, prior: PriorTensor | No
     return fixed
 
 
-def _require_exact(name: str, bound: Integers) -> None:
-    worst = int(bound.max())
-    if worst >= EXACT:
-        raise CorruptError(
-            f"{name}: sums of row {int(bound.argmax())} can reach {worst}, expected below 2^24"
-        )
+def _by_kind(config: CoreConfig, first: Numbers) -> list[Numbers]:
+    """Columns of `context.first` for d, h and v; none for the base pass."""
+    ends = np.cumsum([n * (1 + config.magnitudes) for n in NEIGHBOURS])
+    return [*np.split(first, ends[:-1], axis=1), first[:, :0]]
+
+
+def largest_sums(
+    config: CoreConfig, fixed: Mapping[str, Numbers]
+) -> dict[tuple[str, ...], Numbers]:
+    """How large the sums of each layer can get, to be below `EXACT` (formats/SPEC.md, 9.3).
+
+    Args:
+        config: the network's.
+        fixed: tensors "context.*" by name, in units of their fixed point; floating-point
+            values have bounds too.
+
+    Returns:
+        By the names of the tensors that take part: (rows,), the bound of each row.
+    """
+    size = {name: np.abs(values) for name, values in fixed.items()}
+    inputs = np.max([kind.sum(1) for kind in _by_kind(config, size["context.first"])], axis=0)
+    if "context.parent" in size:  # a network of one level has no parents
+        inputs = inputs + size["context.parent"].sum(1)
+    return {
+        ("context.first", "context.parent", "context.bias"): 64 * LIMIT * inputs
+        + size["context.bias"].max(1),
+        ("context.hidden", "context.hidden_bias"): TOP * (size["context.hidden"].sum(1) + 64)
+        + size["context.hidden_bias"],
+        ("context.out", "context.level"): TOP * size["context.out"].sum(1)
+        + 4 * size["context.level"].max(1),
+    }
 
 
 class Scratch:
@@ -121,26 +148,18 @@ class ContextNetwork:
             for spec in config.tensors({}, 1)
             if spec.name in CONTEXT_BITS
         }
+        for names, bound in largest_sums(config, fixed).items():
+            if (worst := int(bound.max())) >= EXACT:
+                row = int(bound.argmax())
+                raise CorruptError(
+                    f"{', '.join(names)}: sums of row {row} can reach {worst}, expected below 2^24"
+                )
         first, bias = fixed["context.first"], fixed["context.bias"]
         hidden, hidden_bias = fixed["context.hidden"], fixed["context.hidden_bias"]
         out, level = fixed["context.out"], fixed["context.level"]
         # A network of one level has no parents.
         parent = fixed.get("context.parent", np.zeros((config.width, 0), np.int64))
-        ends = np.cumsum([n * (1 + config.magnitudes) for n in NEIGHBOURS])
-        kinds = [*np.split(first, ends[:-1], axis=1), first[:, :0]]
-        for kind in kinds:
-            _require_exact(
-                "context.first, context.parent and context.bias",
-                64 * LIMIT * (np.abs(kind).sum(1) + np.abs(parent).sum(1)) + np.abs(bias).max(1),
-            )
-        _require_exact(
-            "context.hidden and context.hidden_bias",
-            TOP * (np.abs(hidden).sum(1) + 64) + np.abs(hidden_bias),
-        )
-        _require_exact(
-            "context.out and context.level",
-            TOP * np.abs(out).sum(1) + 4 * np.abs(level).max(1),
-        )
+        kinds = _by_kind(config, first)
         # (64 S + B + 32) >> 6 = S + ((B + 32) >> 6): the first layer needs no rounding.
         self._bias = ((bias + 32) >> 6).astype(np.float32)
         self._kinds = [kind.astype(np.float32) for kind in kinds]

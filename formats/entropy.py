@@ -34,6 +34,7 @@ __all__ = [
     "decode_symbols",
     "encode_symbols",
     "latent_bits",
+    "symbol_bits",
     "table_bits",
 ]
 
@@ -106,6 +107,15 @@ def best_table(symbols: npt.NDArray[np.integer[Any]]) -> tuple[int, float]:
             f"weight symbols reach {int(values.max())}, tables code at most {support(63)}"
         )
     return table, cost
+
+
+def symbol_bits(symbols: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    """What the table that is best for these symbols spends on each symbol -T..T.
+
+    Where all are zero and no table is needed, those of the narrowest one.
+    """
+    table, _ = best_table(symbols)
+    return _bits(0 if table == ZERO else table)
 
 
 def encode_symbols(groups: Sequence[tuple[Symbols, int]]) -> bytes:

@@ -22,10 +22,11 @@ import kodak
 import torch
 
 from codec.bitstream import core_reconstructor
+from codec.fit.budget import transform_bits
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
-from codec.quantise_core import start_from_prior
 from codec.signal import to_signal
 from codec.work import Work
 from formats.core import CoreConfig
@@ -45,18 +46,24 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "soft: T 0.3 to 0.05": ({}, {"temperature": (0.3, 0.05)}),
     "soft: T 0.3 to 0.1": ({}, {"temperature": (0.3, 0.1)}),
     "soft: T 0.6 to 0.03": ({}, {"temperature": (0.6, 0.03)}),
-    "soft: noise 0.3 to 0.1": ({}, {"noise": (0.3, 0.1)}),
-    "soft: noise 0.1 to 0.05": ({}, {"noise": (0.1, 0.05)}),
+    "soft: noise 0.3 to 0.15": ({}, {"noise": (0.3, 0.15)}),
+    "soft: noise 0.15 to 0.15": ({}, {"noise": (0.15, 0.15)}),
     "settle: 25% of the steps": ({}, {"soft_share": 0.75}),
     "settle: 15% of the steps": ({}, {"soft_share": 0.85}),
     "settle: 1% of the steps": ({}, {"soft_share": 0.99}),
     "weights: not in the loss": ({}, {"weight_price": 0.0}),
     "weights: three times in the loss": ({}, {"weight_price": 3.0}),
-    "rate: latents 0.1": ({}, {"latent_rate": 0.1}),
-    "rate: latents 0.4": ({}, {"latent_rate": 0.4}),
+    "rate: latents 0.12": ({}, {"latent_rate": 0.12}),
+    "rate: latents 0.3": ({}, {"latent_rate": 0.3}),
     "rate: networks 0.01": ({}, {"rate": 0.01}),
     "rate: networks 0.06": ({}, {"rate": 0.06}),
     "clip: 1": ({}, {"clip": 1.0}),
+    "betas: 0.9, 0.999": ({}, {"betas": (0.9, 0.999)}),
+    "betas: 0.9, 0.95": ({}, {"betas": (0.9, 0.95)}),
+    "betas: 0.8, 0.95": ({}, {"betas": (0.8, 0.95)}),
+    "betas: 0.5, 0.99": ({}, {"betas": (0.5, 0.99)}),
+    "betas: 0.3, 0.95": ({}, {"betas": (0.3, 0.95)}),
+    "betas: 0, 0.95": ({}, {"betas": (0.0, 0.95)}),
     "shape: no prior, octaves 2": ({"prior": 0, "octaves": 2}, {"warm_up": 0.1}),
     "shape: no prior, octaves 4": ({"prior": 0, "octaves": 4}, {"warm_up": 0.1}),
     "shape: no prior, context 8 wide": ({"prior": 0, "width": 8}, {"warm_up": 0.1}),
@@ -112,7 +119,8 @@ def run(args: argparse.Namespace) -> None:
             where, lam = item.split(":")
             samples = kodak.samples_of(args.folder, where)
             height, width = samples.shape[:2]
-            config = replace(core_network(height, width, float(lam)), **shape)
+            bits = transform_bits(to_signal(samples, 8, torch.device("cpu")), float(lam))
+            config = replace(core_network(height, width, float(lam), bits), **shape)
             fit = replace(CoreFitConfig.of(float(lam), args.steps), **changes)
             row = {"variant": name, "item": item, "steps": args.steps}
             row |= measure(samples, config, fit)

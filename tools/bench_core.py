@@ -26,7 +26,7 @@ from codec.bitstream import reconstructor_of_unit
 from codec.evaluate.machine import peak_memory
 from codec.fit.budget import transform_bits
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
-from codec.quantise_core import start_from_prior
+from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
 from codec.signal import Samples, to_signal

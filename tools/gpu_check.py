@@ -27,9 +27,9 @@ import codec
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
 from codec.fit.loop import FitConfig, Fitter
 from codec.network import CoordX
+from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import coding_network, core_network, paper_network
-from codec.quantise_core import start_from_prior
 from codec.rate.predictor import TorchContextNetwork
 from codec.reconstruct import Reconstructor
 from formats.container import Container

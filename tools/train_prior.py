@@ -26,9 +26,9 @@ import torch
 from PIL import Image
 
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import latent_gain
-from codec.quantise_core import start_from_prior
 from formats.atomic import write_bytes
 from formats.context import CONTEXT_BITS
 from formats.core import CoreConfig

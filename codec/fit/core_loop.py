@@ -32,8 +32,10 @@ from codec.fit.optim import build_optimiser
 from codec.fit.progress import Progress
 from codec.fit.rate import laplace_bits
 from codec.fit.soft import soft_round_noisy
+from codec.fit.weight_search import TYPICAL_STEP
+from codec.network.coded import prior_weights
 from codec.network.core import CoreCoordX
-from codec.quantise_core import prior_weights, quantise_networks
+from codec.quantise_core import quantise_networks
 from codec.rate import ContextRate
 from codec.rate.context import RateResult
 from codec.signal import MOST_DECIBEL, decibel
@@ -42,20 +44,6 @@ from formats.weights import CodedTensor
 
 __all__ = ["CoreFitConfig", "CoreFitter"]
 
-TYPICAL_STEP = {
-    "context.first": -4,
-    "context.parent": -4,
-    "context.bias": -3,
-    "context.hidden": -5,
-    "context.hidden_bias": -4,
-    "context.out": -6,
-    "context.level": -4,
-    "kernel": -8,
-    "filter": -8,
-    "tail.weight": -6,
-    "output.weight": -6,
-}
-"""Exponents of the steps that the search ends at, for the price of weights during the fit."""
 DIVERGED = "the fit diverged: try another --seed"
 
 Grids = list[npt.NDArray[np.int32]]
@@ -70,6 +58,7 @@ class CoreFitConfig:
         steps: optimiser steps in all.
         rate: peak learning rate of the networks.
         latent_rate: peak learning rate of the latents, in quantisation steps.
+        betas: of the latents' Adam: short memories, since the soft rounding changes all the time.
         seed: initial weights and noise.
         soft_share: fraction of `steps` in which networks are fitted too.
         temperature, noise: at the start and at the end.
@@ -82,6 +71,7 @@ class CoreFitConfig:
     steps: int
     rate: float = 0.03
     latent_rate: float = 0.2
+    betas: tuple[float, float] = (0.5, 0.95)
     seed: int = 0
     soft_share: float = 0.93
     temperature: tuple[float, float] = (0.4, 0.03)
@@ -92,9 +82,9 @@ class CoreFitConfig:
 
     @classmethod
     def of(cls, lam: float, steps: int, seed: int = 0) -> CoreFitConfig:
-        """The settings for a budget: long fits take smaller steps."""
+        """The settings for a budget: in long fits latents take smaller steps."""
         slower = max(0.4, min(1.0, (500 / steps) ** 0.25))
-        return cls(lam, steps, rate=0.03 * slower, latent_rate=0.2 * slower, seed=seed)
+        return cls(lam, steps, latent_rate=cls.latent_rate * slower, seed=seed)
 
     def stage(self, step: int) -> str:
         """ "soft" or "settle"."""
@@ -145,7 +135,9 @@ class CoreFitter:
         self._portions = self.rate.divided(self._share() if self.lanes.parallel else 1.0)
         self.networks = build_optimiser("soap", net.parameters(), config.rate)
         # On a CPU the fused Adam is one pass over memory; so is it on a GPU.
-        self.adam = torch.optim.Adam([self.latents], lr=config.latent_rate, fused=True)
+        self.adam = torch.optim.Adam(
+            [self.latents], lr=config.latent_rate, betas=config.betas, fused=True
+        )
         self.step = 0
         self.coded: list[CodedTensor] | None = None
         self.real_weights: dict[str, Tensor] = {}
@@ -259,20 +251,28 @@ class CoreFitter:
             parameter.grad.add_(gradient, alpha=price)
 
     def _freeze(self) -> None:
-        """Quantise the networks for good; the weights before that start later rounds."""
+        """Quantise the networks; the weights before that start later rounds."""
         self.real_weights = {name: value.clone() for name, value in self.weights().items()}
-        _require_finite(self.latents, *self.real_weights.values())
-        latents = self.latents.round()
-        grids = self.split(latents)
-        self.coded = quantise_networks(
-            self.net, self.distortion, self.rate, latents, grids, self.config.lam
+        self.coded = self._quantised(self.latents.round())
+
+    def _quantised(self, latents: Tensor) -> list[CodedTensor]:
+        """The best symbols for these latents: from real weights, or better ones than before."""
+        _require_finite(latents, *self.weights().values())
+        grids, lam = self.split(latents), self.config.lam
+        return quantise_networks(
+            self.net, self.distortion, self.rate, latents, grids, lam, self.coded
         )
 
     def _finish(self) -> None:
         if self.coded is None:
             self._freeze()
+        # The latents have moved since the networks were quantised.
+        self.coded = self._quantised(self.latents.round())
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """What the file will hold, and what the integer network says of it."""
         rounded = self.latents.round()
-        _require_finite(rounded)
         found, rate = self.evaluate(rounded, exact=True, gradient=False)
         self._seen = (float(rate.bits) / self.pixels, float(found.mse))
         self.net.latents = self.split(rounded)
@@ -322,7 +322,7 @@ class CoreFitter:
         self.real_weights = dict(state["real_weights"])
         self._seen = (state["seen"][0], state["seen"][1])
         if self.finished:
-            self._finish()
+            self._conclude()
 
 
 def _require_finite(*values: Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,11 @@ from codec.fit.core_search import CoreResult, CoreSearch
 from codec.fit.search import Goal
 from codec.fit.soft import soft_round, soft_round_noisy
 from codec.fit.state import load_state, save_state
+from codec.fit.weight_search import finest_step
+from codec.network.coded import prior_weights, start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network, latent_gain
-from codec.quantise_core import (
-    finest_step,
-    prior_weights,
-    quantise_networks,
-    set_weights,
-    start_from_prior,
-)
+from codec.quantise_core import quantise_networks
 from codec.signal import to_signal
 from formats.context import ContextNetwork
 from formats.core import CoreConfig
@@ -32,7 +27,7 @@ from formats.errors import InputError
 from formats.header import Header, MediaKind
 from formats.latents import level_bits
 from formats.unit import pack_core_unit, unpack_core_unit
-from formats.weights import MAX_STEP, MIN_STEP, CodedTensor
+from formats.weights import MAX_STEP, MIN_STEP
 from tests.conftest import picture
 
 CPU = torch.device("cpu")
@@ -209,32 +204,6 @@ def test_a_band_stands_for_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> N
     coded = quantise_networks(net, fit.distortion, fit.rate, fit.latents.round(), grids, 1e-3)
     assert {tuple(shape) for shape in shapes} == {(3, 12, 24)}
     assert [tensor.symbols.shape for tensor in coded] == [spec.shape for spec in net.specs]
-
-
-def test_a_picture_is_evaluated_once_for_all_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = fitter(20)
-    zeros = [CodedTensor(np.zeros(spec.shape, np.int32), 0) for spec in fit.net.specs]
-    set_weights(fit.net, zeros)
-    counts: Counter[str] = Counter()
-
-    def count(part: str) -> None:
-        real = getattr(CoreDistortion, part)
-
-        def counted(*args: Any) -> Any:
-            counts[part] += 1
-            return real(*args)
-
-        monkeypatch.setattr(CoreDistortion, part, counted)
-
-    for part in ("features", "smooth", "error"):
-        count(part)
-    coded = quantise_networks(fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3)
-    assert not any(tensor.symbols.any() for tensor in coded)
-    synthesis = [name for name in fit.weights() if not name.startswith("context.")]
-    residual = [name for name in synthesis if name.startswith("residual")]
-    assert counts["error"] == len(synthesis)
-    assert counts["smooth"] == len(synthesis) - len(residual) + 1
-    assert counts["features"] == 3
 
 
 def test_lanes_share_the_work_and_leave_the_threads_as_they_were() -> None:

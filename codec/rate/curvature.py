@@ -1,0 +1,179 @@
+"""How the bits of the latents bend with the weights of the context network.
+
+Gauss-Newton, on a sample of the latents: the outer products of the derivatives of both outputs,
+times how the bits bend with that output. The latter are finite differences, as wide as outputs
+move when weights are quantised: a latent that is all but certain costs nothing where it is, but a
+little further it is behind a wall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from codec.rate.context import ContextRate, Evaluation, log_scale_of
+from codec.rate.jobs import BaseJob, GatherJob, SliceJob
+from codec.rate.laplace import laplace_bits_each
+
+__all__ = ["context_curvature"]
+
+ROWS = 8
+"""Sampled latents for each weight."""
+LEAST = 16
+"""Quads of a job that are sampled at least."""
+MEAN_MOVE = 0.5
+"""Symbols."""
+SCALE_MOVE = 0.25
+"""Of the second output, eight of which are an index."""
+
+
+def context_curvature(
+    rate: ContextRate, weights: Mapping[str, Tensor], latents: Tensor
+) -> npt.NDArray[np.float64]:
+    """Second derivatives of the bits of all latents, about.
+
+    Args:
+        rate: the picture's rate.
+        weights: tensors "context.*" by name.
+        latents: all levels as one vector.
+
+    Returns:
+        (n, n), n weights in the order of `weights`, each tensor's in row-major order.
+    """
+    return _Curvature(rate, weights, latents).sum()
+
+
+@dataclass
+class Layers:
+    """What the network's layers computed last: activations, and the way back from an output.
+
+    Attributes:
+        first, second: (kinds, w, n) activations.
+        out_back, second_back, through: gradients of the outputs (kinds, 2, n), of the sums of the
+            second layer and of those of the first (kinds, w, n).
+    """
+
+    first: Tensor
+    second: Tensor
+    out_back: Tensor
+    second_back: Tensor
+    through: Tensor
+
+
+class _Curvature(Evaluation):
+    """Collects outer products of gradients."""
+
+    def __init__(self, rate: ContextRate, weights: Mapping[str, Tensor], latents: Tensor) -> None:
+        super().__init__(rate, weights, latents, 1.0, True, False)
+        self.places: dict[str, slice] = {}
+        end = 0
+        for name, value in self.w.items():
+            self.places[name] = slice(end, end + value.numel())
+            end += value.numel()
+        self.total = latents.new_zeros(end, end)
+        sizes = [len(columns) for columns in rate.columns]
+        self.kinds = [slice(sum(sizes[:k]), sum(sizes[: k + 1])) for k in range(3)]
+        self.share = min(1.0, ROWS * end / sum(job.size for job in rate.jobs))
+        self.layers: list[Layers] = []
+        self.random = torch.Generator().manual_seed(0)
+
+    def sum(self) -> npt.NDArray[np.float64]:
+        for job in self.rate.jobs:
+            self._sample_base(job) if isinstance(job, BaseJob) else self._sample_quads(job)
+        found: npt.NDArray[np.float64] = self.total.double().cpu().numpy()
+        return found
+
+    def network(
+        self, z: Tensor, targets: Tensor, mask: Tensor | None, levels: int | Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Instead of gradients of the bits, those of either output, weighed by their bend."""
+        first, second, out = self.activations(z, levels)
+        mean, index = out[:, 0], 8 * out[:, 1]
+
+        def bits(by_mean: float, by_index: float) -> Tensor:
+            log_scale = log_scale_of(index + by_index)
+            return laplace_bits_each(targets, mean + by_mean, log_scale)
+
+        here = 2 * bits(0, 0)
+        bends = (
+            (bits(MEAN_MOVE, 0) + bits(-MEAN_MOVE, 0) - here) / MEAN_MOVE**2,
+            (bits(0, 8 * SCALE_MOVE) + bits(0, -8 * SCALE_MOVE) - here) / SCALE_MOVE**2,
+        )
+        self.layers = []
+        for number, bend in enumerate(bends):
+            weight = bend.clamp(min=0).sqrt()
+            back = torch.zeros_like(out)
+            back[:, number] = weight if mask is None else weight * mask
+            self.layers.append(Layers(first, second, back, *self.backward(first, second, back)))
+        return here, z, targets
+
+    def _sample_base(self, job: BaseJob) -> None:
+        targets, windows = self.latents[job.targets], None
+        z = self.w["bias"][:, -1:].expand(-1, targets.numel())
+        if "parent" in self.w:
+            windows = self.known[job.parents]
+            z = torch.addmm(z, self.w["parent"], windows)
+        self.network(z[None], targets[None], None, job.levels)
+        last = z.new_zeros(self.w["bias"].shape[1], targets.numel())
+        last[-1] = 1
+        self._add(0, None, windows, last, job.levels, 1.0)
+
+    def _sample_quads(self, job: SliceJob | GatherJob) -> None:
+        inputs = job.load(self.planes(), self.config.octaves)
+        count = inputs.shape[1]
+        wanted = min(count, max(LEAST, round(self.share * count)))
+        keep = torch.randperm(count, generator=self.random)[:wanted].to(inputs.device)
+        inputs = inputs[:, keep]
+        windows = [window[:, keep] for window in job.parents(self.known)]
+        z = self.first_sums(inputs, windows)
+        mask = None if job.mask is None else job.mask[:, keep]
+        levels = job.levels if isinstance(job.levels, int) else job.levels[:, keep]
+        self.network(z, job.targets(self.latents)[:, keep], mask, levels)
+        if isinstance(levels, int):
+            hot = z.new_zeros(self.config.levels, wanted)
+            hot[levels] = 1
+            levels = hot
+        octaves = inputs[-self.config.octaves :]
+        for kind in range(3):
+            columns = z.new_zeros(self.w["bias"].shape[1], wanted)
+            columns[kind:-1:3] = octaves
+            window = (windows[0] if len(windows) == 1 else windows[kind]) if windows else None
+            self._add(kind, inputs, window, columns, levels, count / wanted)
+
+    def _add(
+        self,
+        kind: int,
+        inputs: Tensor | None,
+        window: Tensor | None,
+        columns: Tensor,
+        levels: Tensor,
+        factor: float,
+    ) -> None:
+        """Rows of derivatives, one a latent and output, from what `network` has left."""
+        for layer in self.layers:
+            through = layer.through[kind]
+            rows = columns.new_zeros(columns.shape[1], self.total.shape[0])
+            if inputs is not None:
+                first = rows[:, self.places["first"]].view(rows.shape[0], through.shape[0], -1)
+                first[:, :, self.kinds[kind]] = _outer(through, inputs[self.rate.columns[kind]])
+            if window is not None:
+                self._put(rows, "parent", through, window)
+            self._put(rows, "bias", through, columns)
+            self._put(rows, "hidden", layer.second_back[kind], layer.first[kind])
+            rows[:, self.places["hidden_bias"]] = layer.second_back[kind].t()
+            self._put(rows, "out", layer.out_back[kind], layer.second[kind])
+            self._put(rows, "level", layer.out_back[kind], levels)
+            self.total.addmm_(rows.t(), rows, alpha=factor)
+
+    def _put(self, rows: Tensor, name: str, back: Tensor, inputs: Tensor) -> None:
+        rows[:, self.places[name]] = _outer(back, inputs).flatten(1)
+
+
+def _outer(a: Tensor, b: Tensor) -> Tensor:
+    """(m, n) and (k, n) to (n, m, k)."""
+    return a.t()[:, :, None] * b.t()[:, None, :]
