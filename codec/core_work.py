@@ -33,7 +33,7 @@ class CoreWork(Work):
 
     def prepare(self) -> None:
         """Refuse what the format cannot hold, and targets below any file."""
-        network = self.network or core_network(self.height, self.width, 1e-3)
+        network = self.network or core_network(self.height, self.width, 1e-3, 0)
         self.check_format(network)
         goal = self.goal(0)
         if goal.bits is not None:

@@ -153,8 +153,7 @@ def largest_share(config: CoreConfig, weights: Mapping[str, Tensor]) -> float:
 def within_limits(config: CoreConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights, rows of the context network made smaller where its sums could get too large.
 
-    That is rare, and a row of such weights has long done what it can do: its activation is at one
-    of its ends nearly everywhere.
+    That is rare: fitted rows use at most about half of what there is.
     """
     found = {name: value.clone() for name, value in weights.items()}
     for names, share in _shares(config, weights).items():

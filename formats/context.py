@@ -5,7 +5,8 @@ agree to the last bit on any machine. Here it runs in float32 matrix products, w
 `ContextNetwork` refuses weights with which any sum of products, in any order, could pass 2^24,
 the last integer up to which float32 holds all of them; the powers of two that the rows are scaled
 by change exponents only. A rounding constant may carry a sum past 2^24, but only where the result
-is clamped far below. No BLAS mode of less than float32 precision may be used.
+is clamped (the means, the closest, from 32736 * 2^9 on: 2^24 - 2^14). No BLAS mode of less than
+float32 precision may be used.
 """
 
 from __future__ import annotations

@@ -70,6 +70,7 @@ def _categorical(table: npt.NDArray[np.int64]) -> Any:
 @lru_cache(maxsize=TABLES)
 def _bits(table: int) -> npt.NDArray[np.float64]:
     cost: npt.NDArray[np.float64] = np.log2(TOTAL) - np.log2(frequencies(table))
+    cost.flags.writeable = False
     return cost
 
 
@@ -171,6 +172,7 @@ def decode_symbols(data: bytes, groups: Sequence[tuple[int, int]], where: str) -
 def latent_bits(key: int) -> npt.NDArray[np.float64]:
     """Bits that a table of latents spends on each residual -T..T."""
     cost: npt.NDArray[np.float64] = np.log2(TOTAL) - np.log2(latent_frequencies(key))
+    cost.flags.writeable = False
     return cost
 
 

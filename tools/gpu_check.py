@@ -106,16 +106,18 @@ def timings(device: torch.device) -> list[dict[str, Any]]:
         net = CoordX(config, lengths, 3).to(device)
         fitter = Fitter(net, signal, FitConfig(lam=2e-3, steps=1000))
         step = median_ms(fitter.advance, 20, device)
-        core = CoreCoordX(core_network(height, width, 1e-3), lengths, 3)
-        start_from_prior(core)
-        core_fitter = CoreFitter(core.to(device), signal, CoreFitConfig.of(1e-3, 10**6))
-        core_step = median_ms(core_fitter.advance, 20, device)
+        core_steps = {}
+        for bits in (0, 10**9):  # the narrow context and the wide one
+            core = CoreCoordX(core_network(height, width, 1e-3, bits), lengths, 3)
+            start_from_prior(core)
+            core_fitter = CoreFitter(core.to(device), signal, CoreFitConfig.of(1e-3, 10**6))
+            core_steps[core.config.width] = median_ms(core_fitter.advance, 20, device)
         still = net.requires_grad_(False)
         row: dict[str, Any] = {
             "size": f"{width}x{height}",
             "weights": config.parameters(lengths, 3),
             "step_ms": step,
-            "core_step_ms": core_step,
+            "core_step_ms": core_steps,
             "decode_ms": median_ms(
                 lambda still=still: Reconstructor(still, 8).region(range(1), None), 5, device
             ),

@@ -32,7 +32,7 @@ from codec.fit.optim import build_optimiser
 from codec.fit.progress import Progress
 from codec.fit.rate import laplace_bits
 from codec.fit.soft import soft_round_noisy
-from codec.fit.weight_search import TYPICAL_STEP
+from codec.fit.weight_search import NotFiniteError, typical_step
 from codec.network.coded import prior_weights
 from codec.network.core import CoreCoordX
 from codec.quantise_core import quantise_networks
@@ -245,7 +245,7 @@ class CoreFitter:
             with torch.enable_grad():
                 weight = parameter.detach().requires_grad_()
                 symbols = weight - self.prior[spec.name] if spec.name in self.prior else weight
-                bits = laplace_bits(symbols / 2.0 ** TYPICAL_STEP.get(spec.name, -7))
+                bits = laplace_bits(symbols / 2.0 ** typical_step(spec.name))
                 gradient = torch.autograd.grad(bits, weight)[0]
             assert parameter.grad is not None
             parameter.grad.add_(gradient, alpha=price)
@@ -259,9 +259,12 @@ class CoreFitter:
         """The best symbols for these latents: from real weights, or better ones than before."""
         _require_finite(latents, *self.weights().values())
         grids, lam = self.split(latents), self.config.lam
-        return quantise_networks(
-            self.net, self.distortion, self.rate, latents, grids, lam, self.coded
-        )
+        try:
+            return quantise_networks(
+                self.net, self.distortion, self.rate, latents, grids, lam, self.coded
+            )
+        except NotFiniteError as error:
+            raise InputError(DIVERGED) from error
 
     def _finish(self) -> None:
         if self.coded is None:

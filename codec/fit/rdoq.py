@@ -15,10 +15,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from formats.entropy import best_table, symbol_bits
 
-__all__ = ["COARSEST", "Quadratic", "coded_bits"]
+__all__ = ["COARSEST", "LARGEST", "Quadratic", "coded_bits", "inverse_factor", "per_weight"]
 
 Floats = npt.NDArray[np.float64]
 Symbols = npt.NDArray[np.int32]
@@ -43,13 +44,42 @@ def coded_bits(parts: Sequence[Symbols]) -> float:
     )
 
 
+def per_weight(exponents: Sequence[int], sizes: Sequence[int]) -> Floats:
+    """The step of every weight, from the exponent of each tensor's."""
+    steps: Floats = np.repeat(np.ldexp(1.0, np.array(exponents)), sizes)
+    return steps
+
+
+def inverse_factor(curvature: Floats, order: npt.NDArray[np.intp]) -> Floats | None:
+    """U, upper triangular, with U^T U the inverse of the curvature, its weights reordered.
+
+    Args:
+        curvature: (n, n) symmetric.
+        order: (n,) the weights' new order.
+
+    Returns:
+        (n, n); None where the curvature is not positive definite to the last bit.
+    """
+    # H = M M^T with M upper triangular is a Cholesky decomposition from the last row to the first.
+    backward = order[::-1].copy()
+    matrix = torch.from_numpy(curvature[np.ix_(backward, backward)])
+    lower, failed = torch.linalg.cholesky_ex(matrix)
+    if failed:
+        return None
+    upper = lower.flip(0, 1).contiguous()
+    eye = torch.eye(len(order), dtype=upper.dtype)
+    factor: Floats = torch.linalg.solve_triangular(upper, eye, upper=True).numpy()
+    return factor
+
+
 class Quadratic:
-    """The loss around some weights: value(w + d) - value(w) = g d + d H d / 2, in bits.
+    """The loss around some weights: value(w + d) - value(w) = g d + d (H + D) d / 2, in bits.
 
     Args:
         centre: (n,) the weights w of all tensors, one after the other.
         gradient: (n,) g.
-        curvature: (n, n) H, symmetric, positive definite.
+        curvature: (n, n) H, symmetric.
+        damping: (n,) the diagonal of D, such that H + D is positive definite.
         base: (n,) what symbols are relative to.
         sizes: weights of each tensor.
         finest: the least exponent of each tensor's step.
@@ -60,20 +90,17 @@ class Quadratic:
         centre: Floats,
         gradient: Floats,
         curvature: Floats,
+        damping: Floats,
         base: Floats,
         sizes: Sequence[int],
         finest: Sequence[int],
     ) -> None:
-        self.centre, self.gradient, self.curvature = centre, gradient, curvature
+        self.centre, self.gradient = centre, gradient
+        self.curvature, self.damping = curvature, damping
         self.base, self.sizes, self.finest = base, list(sizes), list(finest)
         ends = np.cumsum([0, *sizes])
         self.parts = [slice(a, b) for a, b in itertools.pairwise(ends)]
         self._tensor = np.repeat(np.arange(len(self.sizes)), self.sizes)
-
-    def steps_of(self, exponents: Sequence[int]) -> Floats:
-        """The step of every weight."""
-        steps: Floats = np.repeat(np.ldexp(1.0, np.array(exponents)), self.sizes)
-        return steps
 
     def split(self, symbols: Symbols) -> list[Symbols]:
         """The symbols of each tensor."""
@@ -81,8 +108,8 @@ class Quadratic:
 
     def cost(self, symbols: Symbols, exponents: Sequence[int]) -> float:
         """Model loss and bits of the symbols."""
-        d = self.base + symbols * self.steps_of(exponents) - self.centre
-        loss = float(self.gradient @ d + 0.5 * d @ (self.curvature @ d))
+        d = self.base + symbols * per_weight(exponents, self.sizes) - self.centre
+        loss = float(self.gradient @ d + 0.5 * d @ (self.curvature @ d + self.damping * d))
         return loss + coded_bits(self.split(symbols))
 
     def solve(self, exponents: Sequence[int], start: Symbols, sweeps: int = SWEEPS) -> Symbols:
@@ -93,10 +120,11 @@ class Quadratic:
             start: where to begin.
             sweeps: most passes over all weights.
         """
-        steps = self.steps_of(exponents)
+        steps = per_weight(exponents, self.sizes)
         symbols = start.astype(np.int64)
-        slope = self.gradient + self.curvature @ (self.base + symbols * steps - self.centre)
-        bend = np.diag(self.curvature) * steps * steps
+        d = self.base + symbols * steps - self.centre
+        slope = self.gradient + self.curvature @ d + self.damping * d
+        bend = (np.diag(self.curvature) + self.damping) * steps * steps
         order = np.argsort(-bend, kind="stable")
         for _ in range(sweeps):
             prices = [symbol_bits(symbols[part].astype(np.int32)) for part in self.parts]
@@ -105,37 +133,42 @@ class Quadratic:
                 old, price = int(symbols[i]), prices[self._tensor[i]]
                 new = _cheapest(old, old - slope[i] * steps[i] / bend[i], bend[i], price)
                 if new != old:
-                    slope += self.curvature[i] * ((new - old) * steps[i])
+                    move = (new - old) * steps[i]
+                    slope += self.curvature[i] * move
+                    slope[i] += self.damping[i] * move
                     symbols[i] = new
                     moved = True
             if not moved:
                 break
         return symbols.astype(np.int32)
 
-    def sequential(self, exponents: Sequence[int], like: Symbols) -> Symbols:
+    def sequential(
+        self,
+        exponents: Sequence[int],
+        like: Symbols,
+        order: npt.NDArray[np.intp],
+        factor: Floats,
+    ) -> Symbols:
         """Symbols with a low `cost`: weight by weight, all later ones move to make up for it.
 
         Args:
             exponents: of each tensor's step.
             like: symbols whose tables price the new ones.
+            order: of the weights; best those first that bend the loss most.
+            factor: `inverse_factor` of H + D in this order.
         """
-        steps = self.steps_of(exponents)
-        curvature = self.curvature * steps[:, None] * steps
-        order = np.argsort(-np.diag(curvature), kind="stable")
-        inverse = np.linalg.inv(curvature[np.ix_(order, order)])
-        try:
-            factor = np.linalg.cholesky(inverse).T
-        except np.linalg.LinAlgError:  # not positive definite to the last bit
-            return self.solve(exponents, like)
-        optimum = self.centre - np.linalg.solve(self.curvature, self.gradient) - self.base
-        left = (optimum / steps)[order]
+        steps = per_weight(exponents, self.sizes)
+        newton = factor.T @ (factor @ self.gradient[order])
+        left = (self.centre - self.base)[order] - newton
+        left /= steps[order]
         prices = [symbol_bits(like[part]) for part in self.parts]
         symbols = np.empty(len(order), np.int32)
         for number, place in enumerate(order):
-            scale = factor[number, number]
-            chosen = _cheapest(0, left[number], scale**-2, prices[self._tensor[place]])
+            # In symbols: weights are divided by their steps, and so are the columns of the factor.
+            row = factor[number, number:] / steps[order[number:]]
+            chosen = _cheapest(0, left[number], row[0] ** -2, prices[self._tensor[place]])
             symbols[place] = chosen
-            left[number + 1 :] -= (left[number] - chosen) / scale * factor[number, number + 1 :]
+            left[number + 1 :] -= (left[number] - chosen) / row[0] * row[1:]
         return self.solve(exponents, symbols)
 
     def search(self, symbols: Symbols, exponents: Sequence[int]) -> tuple[Symbols, list[int]]:
@@ -179,8 +212,9 @@ def _cheapest(old: int, optimum: float, bend: float, price: Floats) -> int:
     reach = min(middle, LARGEST)
     low = math.floor(min(max(optimum, -reach), reach - 1))
     best, least = old, math.inf
-    # Bits grow with |symbol|: the best one lies between zero and the optimum, near one of them.
-    for symbol in {0, old, low, low + 1, low - 1 if low > 0 else low + 2}:
+    # Bits grow with |symbol|: the best one lies between zero and the optimum, nearly always at
+    # one of these. Looking at all of them did not make the sum over all weights smaller.
+    for symbol in {0, old, low, low + 1, low - 1 if low > 0 else min(low + 2, 0)}:
         if not -reach <= symbol <= reach:
             continue
         cost = 0.5 * bend * (symbol - optimum) ** 2 + price[symbol + middle]

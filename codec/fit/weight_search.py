@@ -16,11 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from codec.fit.rdoq import COARSEST, Quadratic, coded_bits
+from codec.fit.rdoq import COARSEST, Quadratic, coded_bits, inverse_factor, per_weight
 from formats.context import CONTEXT_BITS
 from formats.weights import CodedTensor
 
-__all__ = ["TYPICAL_STEP", "Loss", "finest_step", "search_symbols"]
+__all__ = ["Loss", "NotFiniteError", "finest_step", "search_symbols", "typical_step"]
 
 TYPICAL_STEP = {
     "context.first": -4,
@@ -42,15 +42,15 @@ TYPICAL_STEP = {
     "residual1.weight": -8,
     "residual1.bias": -8,
 }
-"""Exponents of the steps that the search ends at."""
+"""Exponents of steps, about; a search ends at these or, in short fits, one to three further up."""
 SYNTHESIS_FINEST = -14
-LARGEST = 30_000
+MOST = 30_000
 """No symbol is larger at the finest step that is tried."""
 REFINEMENTS = 4
 """Models that are built around quantised weights, one after the other."""
 FINER = (1, 0, -1, -2)
 """Powers of two by which steps are finer than the typical ones, in turn, while it helps."""
-DISTRUST = np.array([1.0, 4.0, 16.0])
+DISTRUST = (1.0, 4.0, 16.0)
 """Factors on the damping of the first model: a few fits stand at a cliff."""
 STEP_DAMPING = 1.0
 """A search of steps moves weights far."""
@@ -59,9 +59,18 @@ Floats = npt.NDArray[np.float64]
 Symbols = npt.NDArray[np.int32]
 
 
+def typical_step(name: str) -> int:
+    """The step exponent that a search begins near."""
+    return TYPICAL_STEP.get(name, -8)
+
+
 def finest_step(name: str) -> int:
     """The finest step exponent tried for a tensor; for the context the format's limit."""
     return -CONTEXT_BITS[name] if name in CONTEXT_BITS else SYNTHESIS_FINEST
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss around the weights is infinite or not a number."""
 
 
 class Choice(NamedTuple):
@@ -106,6 +115,9 @@ def search_symbols(
         weights: real-valued, by name.
         prior: what symbols are relative to, where not to zero.
         start: symbols to begin with; their steps stay. None: begin with the weights.
+
+    Raises:
+        NotFiniteError: the loss has no model around the weights.
     """
     search = _Search(loss, weights, prior)
     return search.coded(search.first() if start is None else search.again(start))
@@ -129,25 +141,36 @@ class _Search:
         delta = np.abs(_flat(weights) - self.base)
         self.finest = []
         for name, part in zip(weights, np.split(delta, np.cumsum(self.sizes)[:-1]), strict=True):
-            limit = math.log2(part.max() / LARGEST) if part.any() else -math.inf
+            limit = math.log2(part.max() / MOST) if part.any() else -math.inf
             self.finest.append(max(finest_step(name), math.ceil(max(limit, -99))))
         self.curvature = loss.curvature(weights)
         self._gradient: tuple[Floats, Floats] | None = None
-        self._diagonal = np.diag(self.curvature) + 1e-3 * np.diag(self.curvature).mean() + 1e-6
+        bends = np.diag(self.curvature)
+        self._diagonal = bends + 1e-3 * bends.mean() + 1e-6
+        steps = per_weight([typical_step(name) for name in weights], self.sizes)
+        self._order = np.argsort(-self._diagonal * steps**2, kind="stable")
+        self._factors: dict[float, Floats | None] = {}
 
     def model(self, at: Floats, damping: float) -> Quadratic:
         """The loss around some weights."""
         if self._gradient is None or not np.array_equal(self._gradient[0], at):
             self._gradient = at, _flat(self.loss.gradient(_like(at, self.weights)))
         gradient = self._gradient[1]
-        curvature = self.curvature + np.diag(damping * self._diagonal)
-        return Quadratic(at, gradient, curvature, self.base, self.sizes, self.finest)
+        if not (np.isfinite(gradient).all() and np.isfinite(self._diagonal).all()):
+            raise NotFiniteError("the gradient or the curvature of the loss is not finite")
+        damped = damping * self._diagonal
+        return Quadratic(at, gradient, self.curvature, damped, self.base, self.sizes, self.finest)
+
+    def factor(self, damping: float) -> Floats | None:
+        """What `Quadratic.sequential` needs: it does not depend on where the model is built."""
+        if damping not in self._factors:
+            damped = self.curvature + np.diag(damping * self._diagonal)
+            self._factors[damping] = inverse_factor(damped, self._order)
+        return self._factors[damping]
 
     def values(self, choice: Choice) -> Floats:
         """The weights that symbols mean."""
-        values: Floats = self.base + choice.symbols * np.repeat(
-            np.ldexp(1.0, np.array(choice.steps)), self.sizes
-        )
+        values: Floats = self.base + choice.symbols * per_weight(choice.steps, self.sizes)
         return values
 
     def split(self, symbols: Symbols) -> list[Symbols]:
@@ -157,13 +180,19 @@ class _Search:
     def total(self, choice: Choice) -> float:
         """What a choice costs in the picture itself, in bits."""
         value = self.loss.value(_like(self.values(choice), self.weights))
+        if math.isnan(value):
+            return math.inf
         return value + coded_bits(self.split(choice.symbols))
 
     def again(self, coded: Mapping[str, CodedTensor]) -> Choice:
         """From symbols to better ones."""
         tensors = [coded[name] for name in self.weights]
         symbols = np.concatenate([tensor.symbols.reshape(-1) for tensor in tensors])
-        start = Choice(symbols.astype(np.int32), [tensor.step for tensor in tensors])
+        steps = [  # a tensor without symbols has none
+            tensor.step if tensor.symbols.any() else max(typical_step(name), least)
+            for name, tensor, least in zip(self.weights, tensors, self.finest, strict=True)
+        ]
+        start = Choice(symbols.astype(np.int32), steps)
         return self.refine(self.total(start), start)[1]
 
     def first(self) -> Choice:
@@ -172,7 +201,7 @@ class _Search:
         found: tuple[float, Choice] | None = None
         for finer in FINER:
             steps = [
-                max(min(TYPICAL_STEP.get(name, -8) - finer, COARSEST), least)
+                max(min(typical_step(name) - finer, COARSEST), least)
                 for name, least in zip(self.weights, self.finest, strict=True)
             ]
             refined = self.refine(*self.begin(at, steps))
@@ -190,8 +219,12 @@ class _Search:
         """The cheapest symbols for these weights: rounded, or by models trusted less and less."""
         rounded = Choice(self.nearest(at, steps), steps)
         found = self.total(rounded), rounded
-        for damping in self.loss.damping * DISTRUST:
-            symbols = self.model(at, damping).sequential(steps, rounded.symbols)
+        for distrust in DISTRUST:
+            damping = self.loss.damping * distrust
+            if (factor := self.factor(damping)) is None:
+                continue
+            model = self.model(at, damping)
+            symbols = model.sequential(steps, rounded.symbols, self._order, factor)
             if (cost := self.total(Choice(symbols, steps))) < found[0]:
                 found = cost, Choice(symbols, steps)
             elif found[1] is not rounded:
@@ -200,8 +233,9 @@ class _Search:
 
     def nearest(self, at: Floats, steps: Sequence[int]) -> Symbols:
         """The symbols that mean about these weights."""
-        step = np.repeat(np.ldexp(1.0, np.array(steps)), self.sizes)
-        symbols: Symbols = np.rint((at - self.base) / step).astype(np.int32)
+        symbols: Symbols = np.rint((at - self.base) / per_weight(steps, self.sizes)).astype(
+            np.int32
+        )
         return symbols
 
     def refine(self, least: float, choice: Choice) -> tuple[float, Choice]:

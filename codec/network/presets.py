@@ -116,7 +116,7 @@ def latent_gain(lam: float) -> int:
     return max(-64, min(63, round(8 * 0.5 * math.log2(lam / 1e-3))))
 
 
-def core_network(height: int, width: int, lam: float, bits: float = 0.0) -> CoreConfig:
+def core_network(height: int, width: int, lam: float, bits: float) -> CoreConfig:
     """The core-fusion network for a picture of this size and a lambda.
 
     Levels up to stride 2^6 below a megapixel, one more up to three and two beyond (Cool-chic 5);

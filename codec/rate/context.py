@@ -34,7 +34,7 @@ UNIT = 22
 """Scale index where b = 1 (formats/tables.py). A network that says nothing has the index MIDDLE,
 b = 21: a large scale at the start keeps the rate from crushing small latents before they are
 worth anything (C3, appendix B)."""
-FINEST = 1 << MEAN_BITS
+PARTS = 1 << MEAN_BITS
 """Parts of a symbol in which the integer network knows means."""
 LARGEST = TOP / 64
 """Largest activation."""
@@ -107,8 +107,9 @@ class ContextRate:
             latents: all levels as one vector, finest first.
             scale: factor on the gradients.
             gradient: whether they are wanted.
-            exact: round as the integer network does (weights must be multiples of 2^-6, biases
-                of 2^-12, latents integers); gradients pass straight through.
+            exact: round as the integer network does; gradients pass straight through. Latents
+                must be integers. Weights are taken as they are: those of the network only if
+                they are multiples of its fixed point (formats/SPEC.md, 9.3).
         """
         return Evaluation(self, weights, latents, scale, gradient, exact).run()
 
@@ -262,7 +263,7 @@ class Evaluation:
         a0, a1, out = self.activations(z, levels)
         mu, index = out[:, 0], 8 * out[:, 1]
         if self.exact:
-            mu = torch.floor(mu * FINEST + 0.5) / FINEST
+            mu = torch.floor(mu * PARTS + 0.5) / PARTS
             index = torch.floor(index + 0.5)
         clamped = index.clamp(-MIDDLE, TOP_SCALE - MIDDLE)
         if self.exact:  # index 0: not coded, and lost where it is not the prediction
@@ -270,8 +271,8 @@ class Evaluation:
             mask = torch.where(free, 0.0, 1.0 if mask is None else mask)
         log_scale = log_scale_of(clamped)
         if self.found is not None:
-            limit = MEAN_LIMIT / FINEST
-            self._last = torch.stack([mu.clamp(-limit, limit) * FINEST, clamped + MIDDLE])
+            limit = MEAN_LIMIT / PARTS
+            self._last = torch.stack([mu.clamp(-limit, limit) * PARTS, clamped + MIDDLE])
         bits, by_q, by_log = laplace_rate(targets, mu, log_scale, mask)
         if not self.wanted:
             return bits, z, targets

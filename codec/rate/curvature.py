@@ -29,7 +29,9 @@ LEAST = 16
 MEAN_MOVE = 0.5
 """Symbols."""
 SCALE_MOVE = 0.25
-"""Of the second output, eight of which are an index."""
+"""Of the second output; an index is an eighth of it."""
+SLICE = 4096
+"""Latents whose derivatives are held at a time."""
 
 
 def context_curvature(
@@ -45,12 +47,12 @@ def context_curvature(
     Returns:
         (n, n), n weights in the order of `weights`, each tensor's in row-major order.
     """
-    return _Curvature(rate, weights, latents).sum()
+    return Collector(rate, weights, latents).curvature()
 
 
 @dataclass
 class Layers:
-    """What the network's layers computed last: activations, and the way back from an output.
+    """What the network's layers computed, and the way back from one of its outputs.
 
     Attributes:
         first, second: (kinds, w, n) activations.
@@ -65,11 +67,14 @@ class Layers:
     through: Tensor
 
 
-class _Curvature(Evaluation):
-    """Collects outer products of gradients."""
+class Collector(Evaluation):
+    """Walks over the jobs of the rate and takes a sample of each.
+
+    `weigh` and `take` say what is collected.
+    """
 
     def __init__(self, rate: ContextRate, weights: Mapping[str, Tensor], latents: Tensor) -> None:
-        super().__init__(rate, weights, latents, 1.0, True, False)
+        super().__init__(rate, weights, latents, 1.0, False, False)
         self.places: dict[str, slice] = {}
         end = 0
         for name, value in self.w.items():
@@ -79,96 +84,112 @@ class _Curvature(Evaluation):
         sizes = [len(columns) for columns in rate.columns]
         self.kinds = [slice(sum(sizes[:k]), sum(sizes[: k + 1])) for k in range(3)]
         self.share = min(1.0, ROWS * end / sum(job.size for job in rate.jobs))
-        self.layers: list[Layers] = []
         self.random = torch.Generator().manual_seed(0)
 
-    def sum(self) -> npt.NDArray[np.float64]:
+    def curvature(self) -> npt.NDArray[np.float64]:
+        """The sum over all jobs."""
         for job in self.rate.jobs:
-            self._sample_base(job) if isinstance(job, BaseJob) else self._sample_quads(job)
+            if isinstance(job, BaseJob):
+                self._sample_base(job)
+            else:
+                self._sample_quads(job)
         found: npt.NDArray[np.float64] = self.total.double().cpu().numpy()
         return found
 
-    def network(
-        self, z: Tensor, targets: Tensor, mask: Tensor | None, levels: int | Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Instead of gradients of the bits, those of either output, weighed by their bend."""
-        first, second, out = self.activations(z, levels)
-        mean, index = out[:, 0], 8 * out[:, 1]
+    def weigh(self, targets: Tensor, mean: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The factor on the derivatives of either output, each (kinds, n)."""
 
         def bits(by_mean: float, by_index: float) -> Tensor:
             log_scale = log_scale_of(index + by_index)
             return laplace_bits_each(targets, mean + by_mean, log_scale)
 
         here = 2 * bits(0, 0)
-        bends = (
-            (bits(MEAN_MOVE, 0) + bits(-MEAN_MOVE, 0) - here) / MEAN_MOVE**2,
-            (bits(0, 8 * SCALE_MOVE) + bits(0, -8 * SCALE_MOVE) - here) / SCALE_MOVE**2,
-        )
-        self.layers = []
-        for number, bend in enumerate(bends):
-            weight = bend.clamp(min=0).sqrt()
-            back = torch.zeros_like(out)
-            back[:, number] = weight if mask is None else weight * mask
-            self.layers.append(Layers(first, second, back, *self.backward(first, second, back)))
-        return here, z, targets
+        by_mean = (bits(MEAN_MOVE, 0) + bits(-MEAN_MOVE, 0) - here) / MEAN_MOVE**2
+        by_scale = (bits(0, 8 * SCALE_MOVE) + bits(0, -8 * SCALE_MOVE) - here) / SCALE_MOVE**2
+        return by_mean.clamp(min=0).sqrt(), by_scale.clamp(min=0).sqrt()
+
+    def take(self, rows: Tensor, factor: float) -> None:
+        """Add the outer products of derivatives (n, weights)."""
+        self.total.addmm_(rows.t(), rows, alpha=factor)
+
+    def _sampled(self, count: int) -> tuple[float, tuple[Tensor, ...]]:
+        """How many each stands for, and which of so many positions of a job are looked at."""
+        wanted = min(count, max(LEAST, round(self.share * count)))
+        found = torch.randperm(count, generator=self.random)[:wanted].to(self.latents.device)
+        return count / wanted, torch.split(found, SLICE)
 
     def _sample_base(self, job: BaseJob) -> None:
-        targets, windows = self.latents[job.targets], None
-        z = self.w["bias"][:, -1:].expand(-1, targets.numel())
-        if "parent" in self.w:
-            windows = self.known[job.parents]
-            z = torch.addmm(z, self.w["parent"], windows)
-        self.network(z[None], targets[None], None, job.levels)
-        last = z.new_zeros(self.w["bias"].shape[1], targets.numel())
-        last[-1] = 1
-        self._add(0, None, windows, last, job.levels, 1.0)
+        factor, sample = self._sampled(job.targets.numel())
+        for keep in sample:
+            targets, windows = self.latents[job.targets[keep]], None
+            z = self.w["bias"][:, -1:].expand(-1, len(keep))
+            if "parent" in self.w:
+                windows = self.known[job.parents[:, keep]]
+                z = torch.addmm(z, self.w["parent"], windows)
+            last = z.new_zeros(self.w["bias"].shape[1], len(keep))
+            last[-1] = 1
+            levels = job.levels[:, keep]
+            for layer in self._layers(z[None], targets[None], None, levels):
+                self._add(layer, 0, None, windows, last, levels, factor)
 
     def _sample_quads(self, job: SliceJob | GatherJob) -> None:
-        inputs = job.load(self.planes(), self.config.octaves)
-        count = inputs.shape[1]
-        wanted = min(count, max(LEAST, round(self.share * count)))
-        keep = torch.randperm(count, generator=self.random)[:wanted].to(inputs.device)
-        inputs = inputs[:, keep]
-        windows = [window[:, keep] for window in job.parents(self.known)]
-        z = self.first_sums(inputs, windows)
-        mask = None if job.mask is None else job.mask[:, keep]
-        levels = job.levels if isinstance(job.levels, int) else job.levels[:, keep]
-        self.network(z, job.targets(self.latents)[:, keep], mask, levels)
-        if isinstance(levels, int):
-            hot = z.new_zeros(self.config.levels, wanted)
-            hot[levels] = 1
-            levels = hot
-        octaves = inputs[-self.config.octaves :]
-        for kind in range(3):
-            columns = z.new_zeros(self.w["bias"].shape[1], wanted)
-            columns[kind:-1:3] = octaves
-            window = (windows[0] if len(windows) == 1 else windows[kind]) if windows else None
-            self._add(kind, inputs, window, columns, levels, count / wanted)
+        every = job.load(self.planes(), self.config.octaves)
+        parents = job.parents(self.known)
+        factor, sample = self._sampled(every.shape[1])
+        for keep in sample:
+            inputs, windows = every[:, keep], [window[:, keep] for window in parents]
+            z = self.first_sums(inputs, windows)
+            mask = None if job.mask is None else job.mask[:, keep]
+            levels = job.levels if isinstance(job.levels, int) else job.levels[:, keep]
+            found = self._layers(z, job.targets(self.latents)[:, keep], mask, levels)
+            octaves = inputs[-self.config.octaves :]
+            for kind in range(3):
+                columns = z.new_zeros(self.w["bias"].shape[1], len(keep))
+                columns[kind:-1:3] = octaves
+                window = (windows[0] if len(windows) == 1 else windows[kind]) if windows else None
+                for layer in found:
+                    self._add(layer, kind, inputs, window, columns, levels, factor)
+
+    def _layers(
+        self, z: Tensor, targets: Tensor, mask: Tensor | None, levels: int | Tensor
+    ) -> list[Layers]:
+        """From first-layer sums (kinds, w, n) to the derivatives of each output, weighed."""
+        first, second, out = self.activations(z, levels)
+        found = []
+        for number, weight in enumerate(self.weigh(targets, out[:, 0], 8 * out[:, 1])):
+            back = torch.zeros_like(out)
+            back[:, number] = weight if mask is None else weight * mask
+            found.append(Layers(first, second, back, *self.backward(first, second, back)))
+        return found
 
     def _add(
         self,
+        layer: Layers,
         kind: int,
         inputs: Tensor | None,
         window: Tensor | None,
         columns: Tensor,
-        levels: Tensor,
+        levels: int | Tensor,
         factor: float,
     ) -> None:
-        """Rows of derivatives, one a latent and output, from what `network` has left."""
-        for layer in self.layers:
-            through = layer.through[kind]
-            rows = columns.new_zeros(columns.shape[1], self.total.shape[0])
-            if inputs is not None:
-                first = rows[:, self.places["first"]].view(rows.shape[0], through.shape[0], -1)
-                first[:, :, self.kinds[kind]] = _outer(through, inputs[self.rate.columns[kind]])
-            if window is not None:
-                self._put(rows, "parent", through, window)
-            self._put(rows, "bias", through, columns)
-            self._put(rows, "hidden", layer.second_back[kind], layer.first[kind])
-            rows[:, self.places["hidden_bias"]] = layer.second_back[kind].t()
-            self._put(rows, "out", layer.out_back[kind], layer.second[kind])
-            self._put(rows, "level", layer.out_back[kind], levels)
-            self.total.addmm_(rows.t(), rows, alpha=factor)
+        """Rows of derivatives, one a latent."""
+        through = layer.through[kind]
+        rows = columns.new_zeros(columns.shape[1], self.total.shape[0])
+        if inputs is not None:
+            first = rows[:, self.places["first"]].view(rows.shape[0], through.shape[0], -1)
+            first[:, :, self.kinds[kind]] = _outer(through, inputs[self.rate.columns[kind]])
+        if window is not None:
+            self._put(rows, "parent", through, window)
+        self._put(rows, "bias", through, columns)
+        self._put(rows, "hidden", layer.second_back[kind], layer.first[kind])
+        rows[:, self.places["hidden_bias"]] = layer.second_back[kind].t()
+        self._put(rows, "out", layer.out_back[kind], layer.second[kind])
+        if isinstance(levels, int):
+            hot = columns.new_zeros(self.config.levels, columns.shape[1])
+            hot[levels] = 1
+            levels = hot
+        self._put(rows, "level", layer.out_back[kind], levels)
+        self.take(rows, factor)
 
     def _put(self, rows: Tensor, name: str, back: Tensor, inputs: Tensor) -> None:
         rows[:, self.places[name]] = _outer(back, inputs).flatten(1)

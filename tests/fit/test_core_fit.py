@@ -1,4 +1,4 @@
-"""Fitting core fusion: soft rounding, quantisation by measured cost, stages, resuming."""
+"""Fitting core fusion: soft rounding, stages, resuming."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 def fitter(steps: int = 60, lam: float = 1e-3, seed: int = 0) -> CoreFitter:
     samples = picture(40, 56)
     target = to_signal(samples, 8, CPU)
-    config = core_network(40, 56, lam)
+    config = core_network(40, 56, lam, 0)
     net = CoreCoordX(config, {"y": 40, "x": 56}, 3, seed=seed)
     start_from_prior(net)
     return CoreFitter(net, target, CoreFitConfig.of(lam, steps, seed))
@@ -128,7 +128,7 @@ def test_stages_and_rates_follow_the_budget() -> None:
     assert CoreFitConfig.of(1e-3, 10).latent_rate >= config.latent_rate
 
 
-@pytest.mark.parametrize("stop", [5, 56, 59])
+@pytest.mark.parametrize("stop", [5, 56, 59, 60])
 def test_a_fit_resumes_exactly(tmp_path: Path, stop: int) -> None:
     whole = fitter()
     whole.run()
@@ -165,6 +165,39 @@ def test_weights_that_diverge_are_not_quantised(bad: float) -> None:
         fit.net.parameter("context.out")[0, 0] = bad
     with pytest.raises(InputError, match="the fit diverged"):
         fit.advance()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("tail.weight", 1e20), ("skip", 1e30), ("output.bias", 1e38)]
+)
+def test_a_fit_that_diverges_to_finite_weights_says_so(name: str, value: float) -> None:
+    fit = fitter(20)
+    fit.step = fit.config.soft_steps
+    with torch.no_grad():
+        fit.net.parameter(name).fill_(value)
+        fit.latents.normal_(0, 2)
+    with pytest.raises(InputError, match="the fit diverged"):
+        fit.advance()
+
+
+def test_networks_are_quantised_again_for_the_last_latents(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def count(*args: Any) -> Any:
+        calls.append((args[3].clone(), args[6]))
+        return quantise_networks(*args)
+
+    monkeypatch.setattr("codec.fit.core_loop.quantise_networks", count)
+    fit = fitter(60)
+    fit.run()
+    assert [start is None for _, start in calls] == [True, False]
+    last = torch.cat([q.flatten() for q in fit.net.latents])
+    assert torch.equal(calls[1][0], last)
+
+
+@pytest.mark.parametrize(("bits", "width"), [(0, 16), (549_999, 16), (550_000, 32)])
+def test_a_picture_of_many_bits_gets_a_wide_context(bits: float, width: int) -> None:
+    assert core_network(512, 768, 1e-3, bits).width == width
 
 
 def test_huge_weights_are_quantised_within_the_format() -> None:

@@ -1,17 +1,12 @@
-"""The search of a network's symbols where its model of the loss does not hold."""
+"""Networks to symbols: the limits of the format, and doing it twice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor
 
 from codec.fit.core_distortion import CoreDistortion
-from codec.fit.weight_search import search_symbols
+from codec.fit.rdoq import coded_bits
 from codec.network.coded import prior_weights
 from codec.network.core import CoreCoordX
 from codec.quantise_core import largest_share, quantise_networks, within_limits
@@ -19,36 +14,9 @@ from codec.rate import ContextRate
 from codec.signal import to_signal
 from formats.context import ContextNetwork
 from formats.core import CoreConfig
+from formats.weights import CodedTensor
 from tests.conftest import picture
-
-CPU = torch.device("cpu")
-
-
-class Cliff:
-    """A loss that is flat, as its curvature says, but rises to the sky a little further on."""
-
-    damping = 0.01
-
-    def __init__(self, width: float) -> None:
-        self.width = width
-
-    def value(self, weights: Mapping[str, Tensor]) -> float:
-        inside = all(bool((value - 1).abs().max() <= self.width) for value in weights.values())
-        return 1000.0 if inside else 1e6
-
-    def gradient(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return {name: torch.full_like(value, 3.0) for name, value in weights.items()}
-
-    def curvature(self, weights: Mapping[str, Tensor]) -> npt.NDArray[np.float64]:
-        return np.eye(sum(value.numel() for value in weights.values()))
-
-
-@pytest.mark.parametrize("width", [0.02, 0.2])
-def test_a_model_that_leads_over_a_cliff_is_not_followed(width: float) -> None:
-    weights = {"context.first": torch.ones(3, 5), "context.out": torch.ones(2, 3)}
-    coded = search_symbols(Cliff(width), weights, {})
-    for name, value in weights.items():
-        assert np.abs(coded[name].values - value.numpy()).max() <= width
+from tests.core_nets import CPU, noisy_net, weights_of
 
 
 def fitted(first: float, hidden: float, out: float, prior: int) -> CoreCoordX:
@@ -93,3 +61,25 @@ def test_rows_that_the_format_refuses_get_smaller(
     for name, tensor in tensors.items():
         wanted = torch.from_numpy(tensor.values) + base.get(name, 0)
         assert torch.equal(net.parameter(name).detach().double(), wanted.double())
+
+
+def test_quantising_again_does_not_make_it_worse() -> None:
+    net, distortion, latents = noisy_net(2)
+    rate = ContextRate(net.config, net.height, net.width, CPU)
+    lam = 1e-3
+
+    def total(coded: list[CodedTensor]) -> float:
+        synthesis = weights_of(net, context=False)
+        features = distortion.features(synthesis, net.latents)
+        error = distortion.error(synthesis, distortion.smooth(synthesis, features))
+        context = weights_of(net, context=True)
+        bits = float(rate(context, latents, gradient=False, exact=True).bits)
+        return bits + coded_bits([t.symbols for t in coded]) + error * net.pixels / lam
+
+    first = quantise_networks(net, distortion, rate, latents, net.latents, lam)
+    before = total(first)
+    second = quantise_networks(net, distortion, rate, latents, net.latents, lam, first)
+    assert total(second) <= before + 1e-3
+    for old, new in zip(first, second, strict=True):
+        if old.symbols.any() and new.symbols.any():
+            assert old.step == new.step
