@@ -191,6 +191,18 @@ def test_frame_rates_are_exact(rate: Any, exact: Fraction) -> None:
         assert video.rate == exact
 
 
+@pytest.mark.parametrize(("wide_from", "width"), [(10, 32), (10**9, 16)])
+def test_pictures_of_many_bits_get_a_wide_context(
+    wide_from: float, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codec.network.presets.WIDE_FROM", wide_from)
+    data = codec.encode(picture(), lam=1e-3, steps=10).data
+    with Container.open(data) as box:
+        config = box.header.network
+    assert isinstance(config, CoreConfig)
+    assert config.width == width
+
+
 def test_images_index_like_arrays() -> None:
     with codec.open(codec.encode(picture(), **FAST).data, device="cpu") as image:
         assert isinstance(image, codec.Image)
