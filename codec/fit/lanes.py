@@ -45,9 +45,9 @@ class Lanes:
     def both(
         self, first: Callable[[], First], second: Callable[[], Second]
     ) -> tuple[First, Second]:
-        """Results of two computations, side by side; the second runs without autograd."""
-        if self._pool is None:
-            return first(), second()
+        """Results of two computations, side by side, where `parallel` says that there are two
+        lanes; the second runs without autograd."""
+        assert self._pool is not None
         other = self._pool.submit(torch.no_grad()(second))
         with self._limited(self._threads - self._threads // 2):
             return first(), other.result()
