@@ -82,9 +82,14 @@ class CoreFitConfig:
 
     @classmethod
     def of(cls, lam: float, steps: int, seed: int = 0) -> CoreFitConfig:
-        """The settings for a budget: in long fits latents take smaller steps."""
+        """The settings for a budget.
+
+        In long fits latents take smaller steps. At a low lambda they have further to go from
+        zero: at the same rate, short fits ended up to 3 dB lower (docs/experiments.md).
+        """
         slower = max(0.4, min(1.0, (500 / steps) ** 0.25))
-        return cls(lam, steps, latent_rate=cls.latent_rate * slower, seed=seed)
+        faster = max(1.0, min(4.0, (4e-4 / lam) ** 0.6))
+        return cls(lam, steps, latent_rate=cls.latent_rate * slower * faster, seed=seed)
 
     def stage(self, step: int) -> str:
         """ "soft" or "settle"."""

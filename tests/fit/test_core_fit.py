@@ -128,6 +128,11 @@ def test_stages_and_rates_follow_the_budget() -> None:
     assert CoreFitConfig.of(1e-3, 10).latent_rate >= config.latent_rate
 
 
+def test_latents_take_larger_steps_at_a_low_lambda() -> None:
+    rates = [CoreFitConfig.of(lam, 600).latent_rate for lam in (1e-2, 4e-4, 1e-4, 1e-5, 1e-6)]
+    assert rates[0] == rates[1] < rates[2] < rates[3] == rates[4] < 1
+
+
 @pytest.mark.parametrize("stop", [5, 56, 59, 60])
 def test_a_fit_resumes_exactly(tmp_path: Path, stop: int) -> None:
     whole = fitter()
