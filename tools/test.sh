@@ -7,7 +7,8 @@ bin=.venv/bin
 $bin/ruff format --check .
 $bin/ruff check .
 $bin/mypy
-# One process a core, one thread each.
+# One process a core, one thread each; counted first, because nproc answers OMP_NUM_THREADS.
+cores=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 export OMP_NUM_THREADS=1
-$bin/python -m pytest -n "$(nproc 2>/dev/null || echo 2)" --cov=formats --cov-branch \
+$bin/python -m pytest -n "$cores" --cov=formats --cov-branch \
   --cov-report=term --cov-fail-under=90 "$@"
