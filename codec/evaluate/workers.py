@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -124,6 +125,7 @@ def _serve(connection: Connection, reader: Reader | None, threads: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends us
     signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_follow_parent, daemon=True).start()
     with Bench(reader) as bench, contextlib.suppress(EOFError, OSError):
         while True:
             job = connection.recv()
@@ -131,6 +133,14 @@ def _serve(connection: Connection, reader: Reader | None, threads: int) -> None:
                 connection.send(attempt(job, bench))
             except MissingLibraryError as error:
                 connection.send(str(error))
+
+
+def _follow_parent() -> None:
+    """End this worker when its parent is killed: nobody would take what it is working on."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _leave(*_: object) -> None:

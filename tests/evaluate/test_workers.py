@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +22,14 @@ from codec.evaluate.measure import Job
 from codec.evaluate.metrics import Samples
 from codec.evaluate.runner import evaluate, journal_path
 from formats.errors import MissingLibraryError
+from tests.conftest import REPOSITORY
 
 TIMES = ("encoding_time", "decoding_time", "peak_memory")
 
 
 @dataclass(frozen=True)
 class Deadly:
-    """Codes raw samples; at point 2 the process dies, at 3 it lacks a library."""
+    """Codes raw samples; point 2 kills the process, 3 lacks a library, 4 takes minutes."""
 
     qualities: tuple[float, ...] = (1, 2)
 
@@ -45,6 +49,9 @@ class Deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         if q == 3:
             raise MissingLibraryError("no such library")
+        if q == 4:
+            print(os.getpid(), flush=True)
+            time.sleep(600)
         return bytes(samples.shape) + samples.tobytes()
 
     def decode(self, data: bytes) -> Samples:
@@ -97,6 +104,23 @@ def test_a_worker_that_dies_costs_its_job_and_no_other(photos: list[Path], tmp_p
     assert "ended by SIGKILL, perhaps for want of memory" in report["errors"][0]["error"]
     assert len(rows(report)) == 4
     assert report["codecs"][1]["results"]["bpp"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_a_worker_ends_when_its_parent_is_killed(photos: list[Path]) -> None:
+    script = (
+        "import sys; from pathlib import Path; from codec.evaluate.measure import Job;"
+        "from codec.evaluate.workers import run_jobs; from tests.evaluate.test_workers import *;"
+        "job = Job(Path(sys.argv[1]), 'a', '0' * 64, False, Deadly(), 4, ('psnr',));"
+        "list(run_jobs([job], workers=1))"
+    )
+    command = [sys.executable, "-c", script, str(photos[0])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())  # it is at work
+        os.kill(worker, 0)
+        parent.kill()
+        assert parent.stdout.read() == ""  # the pipe closes when the worker has ended too
 
 
 def test_a_library_that_a_worker_lacks_stops_the_run(photos: list[Path], tmp_path: Path) -> None:
