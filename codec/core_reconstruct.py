@@ -71,7 +71,7 @@ class CoreReconstructor:
     def __init__(self, net: CoreCoordX, bit_depth: int, tiles: TiledLatents | None = None) -> None:
         self.net, self.bit_depth, self.tiles = net, bit_depth, tiles
         self.device = next(net.parameters()).device
-        side = GPU_BLOCK if self.device.type == "cuda" else CPU_BLOCK
+        side = CPU_BLOCK if self.device.type == "cpu" else GPU_BLOCK
         self.block = max(side, 1 << net.config.levels)
         with torch.inference_mode():
             self._bands = net.bands()

@@ -41,7 +41,7 @@ class Reconstructor:
         self.bit_depth = bit_depth
         self.device = next(net.parameters()).device
         self.full = AxisGrid.full(net.lengths, self.device)
-        budget = GPU_TILE if self.device.type == "cuda" else CPU_TILE
+        budget = CPU_TILE if self.device.type == "cpu" else GPU_TILE
         self.tile_samples = max(1024, budget // max(net.config.features, 8))
         self._features: dict[int, Tensor] = {}
 

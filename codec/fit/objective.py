@@ -20,7 +20,7 @@ __all__ = ["backward_through", "distortion", "tile_samples"]
 
 def tile_samples(net: CoordX, device: torch.device) -> int:
     """Samples of a tile: activations that fit the cache of a core, or fill a GPU."""
-    floats = 2**25 if device.type == "cuda" else 2**20
+    floats = 2**20 if device.type == "cpu" else 2**25
     return max(1024, floats // max(net.config.features, 8))
 
 

@@ -18,7 +18,7 @@ GPU_CHUNK = 2**22
 
 def chunk_of(device: torch.device) -> int:
     """Pixels of a band."""
-    return GPU_CHUNK if device.type == "cuda" else CHUNK
+    return CHUNK if device.type == "cpu" else GPU_CHUNK
 
 
 def row_bands(height: int, width: int, chunk: int) -> list[slice]:

@@ -56,7 +56,7 @@ def _convolve(a: Tensor, b: Tensor, spacing: int) -> Tensor:
     """Full convolution of two kernels, the second with `spacing` between its taps."""
     spread = a.new_zeros((b.numel() - 1) * spacing + 1)
     spread[::spacing] = b
-    exact = torch.float64 if a.is_cuda else a.dtype  # cuDNN rounds float32 to TF32
+    exact = a.dtype if a.device.type == "cpu" else torch.float64  # cuDNN rounds float32 to TF32
     flipped = spread.flip(0)[None, None].to(exact)
     return F.conv1d(a[None, None].to(exact), flipped, padding=spread.numel() - 1)[0, 0].to(a.dtype)
 

@@ -277,7 +277,7 @@ def plan(config: CoreConfig, height: int, width: int, device: torch.device) -> l
         height, width: pixels.
         device: where the latents are.
     """
-    chunk = GPU_CHUNK if device.type == "cuda" else CHUNK
+    chunk = CHUNK if device.type == "cpu" else GPU_CHUNK
     shapes = config.level_shapes(height, width)
     sizes = [h * w for h, w in shapes]
     starts = [sum(sizes[:level]) for level in range(len(shapes) + 1)]
