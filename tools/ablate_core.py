@@ -24,6 +24,7 @@ import torch
 from codec.bitstream import core_reconstructor
 from codec.fit.budget import transform_bits
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.optim import build_optimiser
 from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
@@ -36,7 +37,8 @@ from formats.unit import pack_core_unit
 
 DEFAULT_ITEMS = "8@384x256:0.001,20@384x256:0.004"
 
-# name -> (changes of the network, changes of the fit)
+# name -> (changes of the network, changes of the fit); two of the fit are no settings of its own:
+# "optimiser" of the networks, and "frozen", tensors that stay as they start.
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "base": ({}, {}),
     "seed: 1": ({}, {"seed": 1}),
@@ -58,6 +60,15 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rate: networks 0.01": ({}, {"rate": 0.01}),
     "rate: networks 0.06": ({}, {"rate": 0.06}),
     "clip: 1": ({}, {"clip": 1.0}),
+    "optimiser: Adam at 0.003": ({}, {"optimiser": "adam", "rate": 0.003}),
+    "optimiser: Adam at 0.01": ({}, {"optimiser": "adam", "rate": 0.01}),
+    "optimiser: Adam at 0.03": ({}, {"optimiser": "adam", "rate": 0.03}),
+    "kernels: as in the prior": ({}, {"frozen": ("kernel", "filter")}),
+    "kernels: no prior, learned": ({"prior": 0}, {"warm_up": 0.1}),
+    "kernels: no prior, as at the start": (
+        {"prior": 0},
+        {"warm_up": 0.1, "frozen": ("kernel", "filter")},
+    ),
     "betas: 0.9, 0.999": ({}, {"betas": (0.9, 0.999)}),
     "betas: 0.9, 0.95": ({}, {"betas": (0.9, 0.95)}),
     "betas: 0.8, 0.95": ({}, {"betas": (0.8, 0.95)}),
@@ -72,16 +83,37 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "shape: no prior, tail 8 wide": ({"prior": 0, "hidden": 8}, {"warm_up": 0.1}),
     "shape: no prior, tail 48 wide": ({"prior": 0, "hidden": 48}, {"warm_up": 0.1}),
     "shape: no 3x3 layers": ({"residuals": 0}, {}),
+    "shape: one 3x3 layer": ({"residuals": 1}, {}),
 }
 
 
-def measure(samples: Any, config: CoreConfig, fit: CoreFitConfig) -> dict[str, Any]:
+class Frozen(CoreFitter):
+    """A fit in which some tensors stay as they start."""
+
+    frozen: tuple[str, ...] = ()
+
+    def _charge_weights(self) -> None:
+        super()._charge_weights()
+        for name in self.frozen:
+            self.net.parameter(name).grad = None
+
+
+def measure(
+    samples: Any,
+    config: CoreConfig,
+    fit: CoreFitConfig,
+    optimiser: str = "soap",
+    frozen: tuple[str, ...] = (),
+) -> dict[str, Any]:
     """Encode and decode a picture."""
     height, width, channels = samples.shape
     lengths, device = {"y": height, "x": width}, torch.device("cpu")
     net = CoreCoordX(config, lengths, channels, seed=fit.seed)
     start_from_prior(net)
-    fitter = CoreFitter(net, to_signal(samples, 8, device), fit)
+    fitter = Frozen(net, to_signal(samples, 8, device), fit)
+    fitter.frozen = frozen
+    if optimiser != "soap":
+        fitter.networks = build_optimiser(optimiser, net.parameters(), fit.rate)
     started = time.perf_counter()
     fitter.run()
     seconds = time.perf_counter() - started
@@ -121,9 +153,11 @@ def run(args: argparse.Namespace) -> None:
             height, width = samples.shape[:2]
             bits = transform_bits(to_signal(samples, 8, torch.device("cpu")), float(lam))
             config = replace(core_network(height, width, float(lam), bits), **shape)
-            fit = replace(CoreFitConfig.of(float(lam), args.steps), **changes)
+            others = {k: changes[k] for k in ("optimiser", "frozen") if k in changes}
+            settings = {k: v for k, v in changes.items() if k not in others}
+            fit = replace(CoreFitConfig.of(float(lam), args.steps), **settings)
             row = {"variant": name, "item": item, "steps": args.steps}
-            row |= measure(samples, config, fit)
+            row |= measure(samples, config, fit, **others)
             with args.out.open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
             print(f"{name} {item}: J {1e3 * row['j']:.4f}e-3", file=sys.stderr, flush=True)

@@ -4,7 +4,8 @@
 
 The picture is a Kodak-like synthetic one or --image, resized; the file that is decoded comes from
 a fit of --steps steps at --lambda, so it has realistic statistics and about 0.5 bpp. Medians.
-Peak memory is the most that the process has held so far, libraries included.
+The peak of a fit is the most that the process has held so far, libraries included; that of a decode
+is what a fresh process needs over its idle state, the samples that it returns included.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +36,17 @@ from codec.network.presets import core_network
 from codec.signal import Samples, to_signal
 from formats.container import Container
 from formats.header import Header
+
+# Idle: the libraries and the tables of the context network are there, which a 1x1 picture loads.
+DECODE = """
+import sys
+import codec
+from codec.evaluate.machine import peak_memory
+codec.decode(sys.argv[1], device=sys.argv[3])
+idle = peak_memory()
+codec.decode(sys.argv[2], device=sys.argv[3])
+print(peak_memory() - idle)
+"""
 
 SAMPLE = Path(__file__).resolve().parents[1] / "codec" / "samples" / "astronaut.png"
 
@@ -82,8 +97,20 @@ def decode_times(data: bytes, device: torch.device, repeats: int) -> dict[str, f
             "interpolation and tail": median(lambda: reconstructor.region(range(1), None), repeats),
         }
     found["decode"] = median(lambda: codec.decode(data, device=str(device)), repeats)
+    found["context"] = reconstructor.net.config.width
     found["megapixels"] = header.width * header.height / 1e6
     return found
+
+
+def decode_memory(data: bytes, device: str) -> float:
+    """MiB that a decode takes over the idle process, of the CPU's memory."""
+    tiny = codec.encode(np.zeros((1, 1, 3), np.uint8), lam=1e-2, steps=10, device="cpu").data
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("tiny.crdx", "file.crdx")]
+        for path, content in zip(paths, (tiny, data), strict=True):
+            path.write_bytes(content)
+        command = [sys.executable, "-c", DECODE, *map(str, paths), device]
+        return int(subprocess.check_output(command)) / 2**20
 
 
 def main() -> None:
@@ -105,21 +132,26 @@ def main() -> None:
     device = torch.device(args.device)
     rows = []
     names = ("parse", "entropy decode", "interpolation and tail", "decode")
-    print("| megapixels | step ms | bpp | " + " ms | ".join(names) + " ms | peak MiB |")
-    print("|---|---|---|" + "---|" * (len(names) + 1))
+    print(
+        "| megapixels | context | step ms | fit peak MiB | bpp | "
+        + " ms | ".join(names)
+        + " ms | decode over idle MiB |"
+    )
+    print("|---|---|---|---|---|" + "---|" * (len(names) + 1))
     for size in map(float, args.pixels.split(",")):
         samples = picture(args.image, size)
         step = step_time(samples, args.lam, device, args.repeats)
         encoded = codec.encode(samples, lam=args.lam, steps=args.steps, device=args.device)
-        row = {"step": step, "bpp": encoded.stats.bpp}
+        row = {"step": step, "bpp": encoded.stats.bpp, "fit peak": (peak_memory() or 0) / 2**20}
         row |= decode_times(encoded.data, device, args.repeats)
-        row["peak"] = (peak_memory() or 0) / 2**20
+        row["decode peak"] = decode_memory(encoded.data, args.device)
         rows.append(row)
         cells = [f"{row[name]:.1f}" for name in names]
         print(
-            f"| {row['megapixels']:.2f} | {step:.0f} | {row['bpp']:.2f} | "
+            f"| {row['megapixels']:.2f} | {row['context']:.0f} | {step:.0f} "
+            f"| {row['fit peak']:.0f} | {row['bpp']:.2f} | "
             + " | ".join(cells)
-            + f" | {row['peak']:.0f} |",
+            + f" | {row['decode peak']:.0f} |",
             flush=True,
         )
     if args.output:
