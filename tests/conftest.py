@@ -11,9 +11,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
+from tests import other_device
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLES = REPOSITORY / "codec" / "samples"
 SHARED = REPOSITORY.parent / "shared" / "data"
+
+other_device.prepare()
 
 
 def picture(height: int = 24, width: int = 32, channels: int = 3, bits: int = 8) -> np.ndarray:

@@ -8,7 +8,7 @@ run out of registers on a real device; what is wrong here is wrong there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-__all__ = ["OtherDevice", "other_device"]
+__all__ = ["OtherDevice", "other_device", "prepare"]
 
 NAME = "elsewhere"
 TRANSFERS = ("aten::_to_copy", "aten::copy_")
@@ -58,12 +58,15 @@ class OtherDevice(TorchDispatchMode):
     Attributes:
         device: to put tensors on.
         waits: names of the operations that waited for the device.
+        uploads: names of those that copied from the CPU; a CUDA graph can hold neither.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.device = torch.device(NAME, 0)
         self.waits: list[str] = []
+        self.uploads = _uploads
+        self._recording: list[tuple[Any, Any, Any, Any]] | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -72,13 +75,54 @@ class OtherDevice(TorchDispatchMode):
         moved = any(isinstance(a, _Elsewhere) for a in tree_leaves((args, kwargs)))
         if moved and (name in READS or _leaves(name, args, target)):
             self.waits.append(name)
-        return _run(func, args, kwargs)
+        if _arrives(name, args, target):
+            self.uploads.append(name)
+        found = _run(func, args, kwargs)
+        if self._recording is not None:
+            self._recording.append((func, args, kwargs, found))
+        return found
+
+    def record(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        """Record a computation as a CUDA graph does: its kernels, on the tensors they were on.
+
+        Raises:
+            RuntimeError: it reads from the device, or copies to it.
+        """
+        before = len(self.waits), len(self.uploads)
+        self._recording = []
+        result = function()
+        kernels, self._recording = self._recording, None
+        if (len(self.waits), len(self.uploads)) != before:
+            raise RuntimeError("a graph holds no transfers")
+
+        def replay() -> None:
+            for func, args, kwargs, found in kernels:
+                again = _run(func, args, kwargs)
+                for old, new in zip(tree_leaves(found), tree_leaves(again), strict=True):
+                    if isinstance(old, _Elsewhere) and old.here.data_ptr() != new.here.data_ptr():
+                        old.here.copy_(new.here)
+
+        return result, replay
+
+
+_uploads: list[str] = []
 
 
 def _leaves(name: str, args: tuple[Any, ...], target: torch.device | None) -> bool:
     if name == "aten::_to_copy":
         return target is not None and target.type == "cpu"
     return name == "aten::copy_" and not isinstance(args[0], _Elsewhere)
+
+
+def _arrives(name: str, args: tuple[Any, ...], target: torch.device | None) -> bool:
+    if name == "aten::_to_copy":
+        there = target is not None and target.type == NAME
+        return there and not isinstance(args[0], _Elsewhere)
+    return (
+        name == "aten::copy_"
+        and isinstance(args[0], _Elsewhere)
+        and not isinstance(args[1], _Elsewhere)
+    )
 
 
 def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -115,6 +159,8 @@ def _empty_strided(size: Any, stride: Any, **kwargs: Any) -> Tensor:
 
 def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
     assert isinstance(target, _Elsewhere)
+    if not isinstance(source, _Elsewhere):
+        _uploads.append("aten::_copy_from")
     target.here.copy_(source.here if isinstance(source, _Elsewhere) else source)
     return target
 
@@ -135,20 +181,32 @@ def _exit(self: Any, *error: Any) -> None:
     self._no_grad.__exit__(*error)
 
 
-@contextmanager
-def other_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtherDevice]:
-    """The device, for the length of a block; skips where torch cannot have one."""
+def prepare() -> bool:
+    """Make the device known to torch; False where that cannot be.
+
+    It must come before the first backward pass of the process, which counts the devices; beside a
+    real one it would be taken for the accelerator.
+    """
     setup = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
-    if setup is None:
-        pytest.skip("this torch has no devices written in Python")
+    if setup is None or torch.cuda.is_available():
+        return False
     if not hasattr(torch, NAME):
         setup(NAME)
         # Indices that are lists become tensors below the level at which the mode listens.
         torch.library.impl("aten::empty_strided", "privateuseone")(_empty_strided)
         torch.library.impl("aten::_copy_from", "privateuseone")(_copy_from)
+    return True
+
+
+@contextmanager
+def other_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtherDevice]:
+    """The device, for the length of a block; skips where torch cannot have one."""
+    if not prepare():
+        pytest.skip("there is a real device, or this torch has no devices written in Python")
     monkeypatch.setattr(torch, "Generator", _Generator)
     # In inference mode operations that are made of others arrive whole, aliases and all.
     monkeypatch.setattr(torch.inference_mode, "__enter__", _enter)
     monkeypatch.setattr(torch.inference_mode, "__exit__", _exit)
+    _uploads.clear()
     with OtherDevice() as mode:
         yield mode

@@ -13,7 +13,9 @@ import torch
 
 import codec
 from codec import decoder, encoder
+from codec.fit import core_loop
 from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.replay import Replay
 from codec.fit.state import load_state, save_state
 from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
@@ -48,7 +50,9 @@ def test_the_device_is_none_to_mix_with_the_cpu(elsewhere: OtherDevice) -> None:
         there + torch.ones(3)
     with pytest.raises(RuntimeError):
         there.numpy()
-    assert elsewhere.waits == []
+    assert elsewhere.waits == elsewhere.uploads == []
+    torch.ones(3).to(elsewhere.device)
+    assert len(elsewhere.uploads) == 1
     assert float(there.sum()) == 3
     assert there.cpu().tolist() == [1, 1, 1]
     assert len(elsewhere.waits) == 2
@@ -99,9 +103,11 @@ def test_a_step_does_not_wait_for_the_device(elsewhere: OtherDevice) -> None:
     fit = fitter(elsewhere.device)
     for step in range(1, 21):
         elsewhere.waits.clear()
+        elsewhere.uploads.clear()
         fit.advance()
         reported = step == 1 or step % 10 == 0
         assert len(elsewhere.waits) == (2 if reported else 0), elsewhere.waits
+        assert elsewhere.uploads == []
 
 
 def test_a_fit_there_resumes(elsewhere: OtherDevice, tmp_path: Path) -> None:
@@ -116,3 +122,28 @@ def test_a_fit_there_resumes(elsewhere: OtherDevice, tmp_path: Path) -> None:
     assert torch.equal(first.latents, second.latents)
     for name, value in first.weights().items():
         assert torch.equal(value, second.weights()[name]), name
+
+
+def test_steps_that_are_replayed_are_the_same_steps(
+    elsewhere: OtherDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = fitter(elsewhere.device)
+    monkeypatch.setattr(core_loop, "recorder_of", lambda device: elsewhere.record)
+    replayed = fitter(elsewhere.device)
+    for _ in range(12):
+        assert called.advance() == replayed.advance()
+    assert torch.equal(called.latents, replayed.latents)
+    for name, value in called.weights().items():
+        assert torch.equal(value, replayed.weights()[name]), name
+
+
+def test_what_cannot_be_recorded_is_called(elsewhere: OtherDevice) -> None:
+    def reads(x: torch.Tensor) -> torch.Tensor:
+        return x * float(x.sum())
+
+    function = Replay(reads, elsewhere.record)
+    x = torch.ones(3, device=elsewhere.device)
+    assert function(x).cpu().tolist() == [3, 3, 3]
+    with pytest.warns(UserWarning, match="not recorded as a CUDA graph: a graph holds no"):
+        assert function(2 * x).cpu().tolist() == [12, 12, 12]
+    assert function(x).cpu().tolist() == [3, 3, 3]

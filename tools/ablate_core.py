@@ -20,10 +20,11 @@ from typing import Any
 
 import kodak
 import torch
+from torch import Tensor
 
 from codec.bitstream import core_reconstructor
 from codec.fit.budget import transform_bits
-from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.core_loop import CoreFitConfig, CoreFitter, Terms
 from codec.fit.optim import build_optimiser
 from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
@@ -92,10 +93,11 @@ class Frozen(CoreFitter):
 
     frozen: tuple[str, ...] = ()
 
-    def _charge_weights(self) -> None:
-        super()._charge_weights()
+    def _evaluate_terms(self, softened: Tensor) -> Terms:
+        terms = super()._evaluate_terms(softened)
         for name in self.frozen:
-            self.net.parameter(name).grad = None
+            terms.weights[name].zero_()
+        return terms
 
 
 def measure(

@@ -30,9 +30,10 @@ from codec.fit.core_distortion import CoreDistortion, DistortionResult
 from codec.fit.lanes import Lanes
 from codec.fit.optim import build_optimiser
 from codec.fit.progress import Progress
-from codec.fit.rate import laplace_bits
+from codec.fit.replay import Replay, recorder_of
 from codec.fit.soft import soft_round_noisy
-from codec.fit.weight_search import NotFiniteError, typical_step
+from codec.fit.weight_price import WeightPrice
+from codec.fit.weight_search import NotFiniteError
 from codec.network.coded import prior_weights
 from codec.network.core import CoreCoordX
 from codec.quantise_core import quantise_networks
@@ -42,7 +43,7 @@ from codec.signal import MOST_DECIBEL, decibel
 from formats.errors import InputError
 from formats.weights import CodedTensor
 
-__all__ = ["CoreFitConfig", "CoreFitter"]
+__all__ = ["CoreFitConfig", "CoreFitter", "Terms"]
 
 DIVERGED = "the fit diverged: try another --seed"
 
@@ -114,6 +115,23 @@ class CoreFitConfig:
         return self.latent_rate * _cosine(step / self.steps)
 
 
+@dataclass
+class Terms:
+    """The loss of a step and its gradients.
+
+    Attributes:
+        bits: of the latents, a scalar tensor.
+        mse: a scalar tensor.
+        latents: gradient by the softened latents, one vector.
+        weights: gradient by network tensor, the price of its own bits included.
+    """
+
+    bits: Tensor
+    mse: Tensor
+    latents: Tensor
+    weights: dict[str, Tensor]
+
+
 def _cosine(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
@@ -129,7 +147,7 @@ class CoreFitter:
 
     def __init__(self, net: CoreCoordX, target: Tensor, config: CoreFitConfig) -> None:
         self.net, self.target, self.config = net, target, config
-        self.prior = prior_weights(net)
+        self.price = WeightPrice(self.weights(), prior_weights(net))
         self.pixels = net.pixels
         self.shapes = [(q.shape[0], q.shape[1]) for q in net.latents]
         self.latents = torch.cat([q.flatten() for q in net.latents]).to(target.device)
@@ -138,6 +156,7 @@ class CoreFitter:
         self.lanes = Lanes(target.device)
         # Sums of two portions differ in the last bits, so the number of threads matters.
         self._portions = self.rate.divided(self._share() if self.lanes.parallel else 1.0)
+        self._terms = Replay(self._evaluate_terms, recorder_of(target.device))
         self.networks = build_optimiser("soap", net.parameters(), config.rate)
         # On a CPU the fused Adam is one pass over memory; so is it on a GPU.
         self.adam = torch.optim.Adam(
@@ -219,15 +238,12 @@ class CoreFitter:
         for group in self.adam.param_groups:
             group["lr"] = config.latents_rate(self.step)
         softened, slope = self._softened()
-        found, rate = self.evaluate(softened, exact=False)
-        gradient = torch.cat([d.flatten() for d in found.latents]).add_(rate.latents)
-        self.latents.grad = gradient.mul_(slope)
+        terms = self._terms(softened)
+        self.latents.grad = terms.latents.mul_(slope)
         self.adam.step()
         if stage == "soft":
-            for name, value in (found.weights | rate.weights).items():
+            for name, value in terms.weights.items():
                 self.net.parameter(name).grad = value
-            if config.weight_price:
-                self._charge_weights()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
             try:
                 with self.lanes.alone():
@@ -238,22 +254,20 @@ class CoreFitter:
         if self.finished:
             self._finish()
         elif self.step % 10 == 0 or self.step == 1:  # a read waits for a GPU
-            self._seen = (float(rate.bits) / self.pixels, float(found.mse))
+            self._seen = (float(terms.bits) / self.pixels, float(terms.mse))
         bpp, mse = self._seen
         return Progress(self.step, config.steps, stage, bpp, decibel(mse, MOST_DECIBEL))
 
-    def _charge_weights(self) -> None:
-        """Add the gradient of the bits that the weights will cost."""
-        price = self.config.weight_price * self.config.lam / self.pixels
-        for spec in self.net.specs:
-            parameter = self.net.parameter(spec.name)
-            with torch.enable_grad():
-                weight = parameter.detach().requires_grad_()
-                symbols = weight - self.prior[spec.name] if spec.name in self.prior else weight
-                bits = laplace_bits(symbols / 2.0 ** typical_step(spec.name))
-                gradient = torch.autograd.grad(bits, weight)[0]
-            assert parameter.grad is not None
-            parameter.grad.add_(gradient, alpha=price)
+    def _evaluate_terms(self, softened: Tensor) -> Terms:
+        """The loss at softened latents and the gradients of all that is fitted."""
+        found, rate = self.evaluate(softened, exact=False)
+        latents = torch.cat([d.flatten() for d in found.latents]).add_(rate.latents)
+        weights = found.weights | rate.weights
+        if self.config.weight_price:
+            price = self.config.weight_price * self.config.lam / self.pixels
+            for name, slope in self.price.gradient(self.weights()).items():
+                weights[name].add_(slope, alpha=price)
+        return Terms(rate.bits, found.mse, latents, weights)
 
     def _freeze(self) -> None:
         """Quantise the networks; the weights before that start later rounds."""

@@ -14,10 +14,16 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["laplace_bits"]
+__all__ = ["laplace_bits", "laplace_theta"]
 
 MIN_MEAN = 1e-3
 """Mean |q| below which a tensor is all but zero and costs next to nothing."""
+
+
+def laplace_theta(mean: Tensor) -> Tensor:
+    """The theta that fits symbols of this mean magnitude best."""
+    mean = mean.clamp_min(MIN_MEAN)
+    return (torch.sqrt(1 + mean * mean) - 1) / mean
 
 
 def laplace_bits(q: Tensor) -> Tensor:
@@ -29,8 +35,7 @@ def laplace_bits(q: Tensor) -> Tensor:
             smaller one saves.
     """
     magnitude = q.abs()
-    mean = magnitude.detach().mean().clamp_min(MIN_MEAN)
-    theta = (torch.sqrt(1 + mean * mean) - 1) / mean
+    theta = laplace_theta(magnitude.detach().mean())
     normaliser = torch.log1p(theta) - torch.log1p(-theta)
     nats = q.numel() * normaliser - magnitude.sum() * torch.log(theta)
     return nats / math.log(2)

@@ -79,7 +79,8 @@ class ContextRate:
         self.jobs: list[Job] = plan(config, height, width, device)
         number = {row: n for n, row in enumerate(WINDOW)}
         copies = (0, len(WINDOW)) if config.magnitudes else (0,)
-        self.columns = [[number[row] + c for c in copies for row in rows] for rows in TYPES]
+        columns = ([number[row] + c for c in copies for row in rows] for rows in TYPES)
+        self.columns = [torch.tensor(numbers, device=device) for numbers in columns]
         self._rows = len(WINDOW) * len(copies)
 
     def divided(self, share: float) -> tuple[ContextRate, ContextRate]:

@@ -101,7 +101,9 @@ class GatherJob:
         self.size = targets.numel()
         self._octaves, self.levels = octaves, levels
         self.mask: Tensor | None = mask
-        self._used = inputs[USED].flatten()
+        # A tensor: a list would be copied to a GPU at every use.
+        self._rows = torch.tensor(USED, device=inputs.device)
+        self._used = inputs[self._rows].flatten()
 
     def load(self, planes: Sequence[Tensor], octaves: int) -> Tensor:
         """Inputs of the first layer: (rows, n)."""
@@ -118,7 +120,7 @@ class GatherJob:
     def store(self, grads: Sequence[Tensor], back: Tensor) -> None:
         """Add gradients of the inputs to those of the latents."""
         for grad, part in zip(grads, torch.split(back, len(WINDOW)), strict=True):
-            grad.index_add_(0, self._used, part[USED].flatten())
+            grad.index_add_(0, self._used, part[self._rows].flatten())
 
     def store_targets(self, grad: Tensor, back: Tensor) -> None:
         """Add gradients of the targets."""
