@@ -132,6 +132,8 @@ def test_steps_that_are_replayed_are_the_same_steps(
     replayed = fitter(elsewhere.device)
     for _ in range(12):
         assert called.advance() == replayed.advance()
+    assert replayed.steps_recorded
+    assert not called.steps_recorded
     assert torch.equal(called.latents, replayed.latents)
     for name, value in called.weights().items():
         assert torch.equal(value, replayed.weights()[name]), name

@@ -172,6 +172,15 @@ class CoreFitter:
         """Begin at other latents than zero."""
         self.latents.copy_(latents)
 
+    def call_steps(self) -> None:
+        """Launch every step anew even where steps can be recorded."""
+        self._terms = Replay(self._evaluate_terms, None)
+
+    @property
+    def steps_recorded(self) -> bool:
+        """Whether steps are replayed from a recording."""
+        return self._terms.recorded
+
     # -- parts -----------------------------------------------------------------------------
 
     def weights(self) -> dict[str, Tensor]:

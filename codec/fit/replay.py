@@ -58,6 +58,11 @@ class Replay(Generic[Result]):
         assert self._result is not None
         return self._result
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the next call is a replay."""
+        return self._replay is not None
+
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         assert self._recorder is not None
         self._inputs = [value.clone() for value in inputs]
