@@ -10,5 +10,5 @@ $bin/mypy
 # One process a core, one thread each; counted first, because nproc answers OMP_NUM_THREADS.
 cores=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 export OMP_NUM_THREADS=1
-$bin/python -m pytest -n "$cores" --cov=formats --cov-branch \
+$bin/python -m pytest -n "$cores" --dist worksteal --cov=formats --cov-branch \
   --cov-report=term --cov-fail-under=90 "$@"
