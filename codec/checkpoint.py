@@ -92,7 +92,7 @@ def network_from_values(values: Mapping[str, Any]) -> NetworkConfig | CoreConfig
     """Inverse of `network_to_values`."""
     typed = dict(values)
     if typed.pop("family") == "core":
-        return CoreConfig(**typed | {"magnitudes": bool(typed["magnitudes"])})
+        return CoreConfig(**typed)
     kinds = {
         "encoding": Encoding,
         "activation": Activation,

@@ -22,7 +22,6 @@ from codec.network.core import CoreCoordX
 from codec.rate import ContextRate
 from codec.rate.curvature import context_curvature
 from formats.context import CONTEXT_BITS, EXACT, largest_sums
-from formats.core import CoreConfig
 from formats.weights import CodedTensor
 
 __all__ = ["largest_share", "quantise_networks", "within_limits"]
@@ -45,7 +44,7 @@ class _ContextLoss:
 
     def value(self, weights: Mapping[str, Tensor]) -> float:
         """The bits; infinite for weights that the format refuses."""
-        if largest_share(self._rate.config, weights) >= 1:
+        if largest_share(weights) >= 1:
             return math.inf
         found = self._rate(weights, self._latents, gradient=False, exact=True)
         return float(found.bits) * self._factor
@@ -114,7 +113,7 @@ def quantise_networks(
         False: _SynthesisLoss(distortion, grids, net.pixels / lam),
     }
     prior = prior_weights(net)
-    weights = within_limits(net.config, {s.name: net.parameter(s.name).detach() for s in net.specs})
+    weights = within_limits({s.name: net.parameter(s.name).detach() for s in net.specs})
     coded: dict[str, CodedTensor] = {}
     before = None if start is None else dict(zip(weights, start, strict=True))
     for kind, loss in losses.items():
@@ -135,28 +134,28 @@ def _band(net: CoreCoordX) -> range | None:
     return range(top, top + rows)
 
 
-def _shares(config: CoreConfig, weights: Mapping[str, Tensor]) -> dict[tuple[str, ...], Floats]:
+def _shares(weights: Mapping[str, Tensor]) -> dict[tuple[str, ...], Floats]:
     """The bounds of `largest_sums` as shares of what the format allows."""
     fixed = {
         name: np.ldexp(value.double().cpu().numpy(), CONTEXT_BITS[name])
         for name, value in weights.items()
         if name in CONTEXT_BITS
     }
-    return {names: bound / EXACT for names, bound in largest_sums(config, fixed).items()}
+    return {names: bound / EXACT for names, bound in largest_sums(fixed).items()}
 
 
-def largest_share(config: CoreConfig, weights: Mapping[str, Tensor]) -> float:
+def largest_share(weights: Mapping[str, Tensor]) -> float:
     """Below 1 for weights of a context network that the format allows."""
-    return max(float(share.max()) for share in _shares(config, weights).values())
+    return max(float(share.max()) for share in _shares(weights).values())
 
 
-def within_limits(config: CoreConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def within_limits(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights, rows of the context network made smaller where its sums could get too large.
 
     That is rare: fitted rows use at most about half of what there is.
     """
     found = {name: value.clone() for name, value in weights.items()}
-    for names, share in _shares(config, weights).items():
+    for names, share in _shares(weights).items():
         for row in np.flatnonzero(share > ROOM):
             for name in set(names) & found.keys():
                 found[name][row] *= ROOM / share[row]

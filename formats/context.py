@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from formats.core import NEIGHBOURS, CoreConfig
+from formats.blocks import LIMIT, Pass
+from formats.core import PARENTS, CoreConfig
 from formats.errors import CorruptError, InputError
-from formats.lattice import BASE, LIMIT, Pass
 from formats.network import TensorSpec
 from formats.priors import PriorTensor, prior_tensors
 from formats.weights import MAX_STEP, CodedTensor
@@ -43,7 +43,7 @@ Numbers = npt.NDArray[Any]
 CONTEXT_BITS = {
     "context.first": 6,
     "context.parent": 6,
-    "context.bias": 12,
+    "context.bias": 6,
     "context.hidden": 6,
     "context.hidden_bias": 12,
     "context.out": 8,
@@ -78,19 +78,10 @@ def _fixed(spec: TensorSpec, tensor: CodedTensor | None, prior: PriorTensor | No
     return fixed
 
 
-def _by_kind(config: CoreConfig, first: Numbers) -> list[Numbers]:
-    """Columns of `context.first` for d, h and v; none for the base pass."""
-    ends = np.cumsum([n * (1 + config.magnitudes) for n in NEIGHBOURS])
-    return [*np.split(first, ends[:-1], axis=1), first[:, :0]]
-
-
-def largest_sums(
-    config: CoreConfig, fixed: Mapping[str, Numbers]
-) -> dict[tuple[str, ...], Numbers]:
+def largest_sums(fixed: Mapping[str, Numbers]) -> dict[tuple[str, ...], Numbers]:
     """How large the sums of each layer can get, to be below `EXACT` (formats/SPEC.md, 9.3).
 
     Args:
-        config: the network's.
         fixed: tensors "context.*" by name, in units of their fixed point; floating-point
             values have bounds too.
 
@@ -98,12 +89,12 @@ def largest_sums(
         By the names of the tensors that take part: (rows,), the bound of each row.
     """
     size = {name: np.abs(values) for name, values in fixed.items()}
-    inputs = np.max([kind.sum(1) for kind in _by_kind(config, size["context.first"])], axis=0)
+    inputs = size["context.first"].sum(1)
     if "context.parent" in size:  # a network of one level has no parents
         inputs = inputs + size["context.parent"].sum(1)
     return {
-        ("context.first", "context.parent", "context.bias"): 64 * LIMIT * inputs
-        + size["context.bias"].max(1),
+        ("context.first", "context.parent", "context.bias"): LIMIT * inputs
+        + size["context.bias"].sum(1),
         ("context.hidden", "context.hidden_bias"): TOP * (size["context.hidden"].sum(1) + 64)
         + size["context.hidden_bias"],
         ("context.out", "context.level"): TOP * size["context.out"].sum(1)
@@ -149,7 +140,7 @@ class ContextNetwork:
             for spec in config.tensors({}, 1)
             if spec.name in CONTEXT_BITS
         }
-        for names, bound in largest_sums(config, fixed).items():
+        for names, bound in largest_sums(fixed).items():
             if (worst := int(bound.max())) >= EXACT:
                 row = int(bound.argmax())
                 raise CorruptError(
@@ -160,11 +151,9 @@ class ContextNetwork:
         out, level = fixed["context.out"], fixed["context.level"]
         # A network of one level has no parents.
         parent = fixed.get("context.parent", np.zeros((config.width, 0), np.int64))
-        kinds = _by_kind(config, first)
-        # (64 S + B + 32) >> 6 = S + ((B + 32) >> 6): the first layer needs no rounding.
-        self._bias = ((bias + 32) >> 6).astype(np.float32)
-        self._kinds = [kind.astype(np.float32) for kind in kinds]
-        self._parent = parent.astype(np.float32)
+        # The sums of the first layer are activations, without rounding: both have 6 bits.
+        self._first = np.concatenate([first, parent, bias], axis=1).astype(np.float32)
+        self._coarsest = np.concatenate([first, bias], axis=1).astype(np.float32)
         # A column for the constant, then the matrix with the residual connection; in units of 1.
         residual = hidden + 64 * np.eye(config.width, dtype=np.int64)
         self._hidden = np.ldexp(
@@ -176,13 +165,8 @@ class ContextNetwork:
         self._level = np.ldexp((4 * level + (1 << shift >> 1)).astype(np.float32), -shift)
 
     def first_layer(self, step: Pass) -> Floats:
-        """Weights of a pass: (w, inputs), columns constant, neighbours, parent."""
-        last = self._bias.shape[1] - 1
-        column = last if step.kind == BASE else 3 * step.octave + step.kind
-        parts = [self._bias[:, column : column + 1], self._kinds[step.kind]]
-        if step.parent is not None:
-            parts.append(self._parent)
-        return np.concatenate(parts, axis=1)
+        """Weights (w, inputs): the own grid's window, the parent's unless there is none, flags."""
+        return self._coarsest if step.parent is None else self._first
 
     def predict(
         self, step: Pass, level: int, scratch: Scratch | None = None
@@ -195,7 +179,7 @@ class ContextNetwork:
             scratch: buffers to use again.
 
         Returns:
-            In raster order of the positions, both (n,): the mean in 1/32 symbol,
+            In the order of the positions, both (n,): the mean in 1/32 symbol,
             -32736..32736, and the scale index, 0..63.
         """
         scratch = scratch or Scratch()
@@ -225,19 +209,16 @@ class ContextNetwork:
         return mean, (scale + MIDDLE).astype(np.uint8)
 
     def gather(self, step: Pass, row: slice, col: slice, inputs: npt.NDArray[Any]) -> None:
-        """Fill (inputs, rows, cols): the constant 1, the neighbours, the parent's window."""
-        inputs[0] = 1
-        end = 1
+        """Fill (inputs, rows, cols): the own grid's window, the parent's, the flags."""
+        end = 0
         for view in step.windows:
-            start, end = end, end + view.shape[0] * view.shape[1]
-            target = inputs[start:end].reshape(*view.shape[:2], *inputs.shape[1:])
-            target[...] = view[:, :, row, col]
-        if self.config.magnitudes and end > 1:
-            start, end = end, 2 * end - 1
-            np.abs(inputs[1:start], out=inputs[start:end])
+            start, end = end, end + view.shape[0]
+            inputs[start:end] = view[:, row, col]
         if step.parent is not None:
-            target = inputs[end:].reshape(3, 3, *inputs.shape[1:])
+            start, end = end, end + PARENTS
+            target = inputs[start:end].reshape(3, 3, *inputs.shape[1:])
             target[...] = step.parent[:, :, row, col]
+        inputs[end:] = step.flags[:, row, None]
 
 
 def _blocks(rows: int, cols: int, size: int) -> Iterator[tuple[slice, slice]]:

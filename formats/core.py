@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from formats.blocks import FLAGS, WINDOW
 from formats.errors import InputError
 from formats.network import TensorSpec
 from formats.priors import PRIORS, check_prior
 
-__all__ = ["NEIGHBOURS", "PARENTS", "CoreConfig", "Segment"]
+__all__ = ["PARENTS", "CoreConfig", "Segment"]
 
-NEIGHBOURS = (12, 12, 16)
-"""Context inputs of a position from its own grid, by its type d, h, v (formats/lattice.py)."""
 PARENTS = 9
 """Context inputs from the next coarser grid: a 3x3 window."""
 TAPS = 4
@@ -65,8 +64,7 @@ class CoreConfig:
         hidden: units of the synthesis' hidden layer, 1..64.
         residuals: 3x3 convolutions after it, 0..4.
         width: units w of the context network's layers, 1..64.
-        octaves: interlacing steps K of each grid, 0..4.
-        magnitudes: whether the context network also sees the neighbours' absolute values.
+        block: log2 of the side of the blocks that a grid is coded in, 3..8.
         prior: number of the weights that the coded ones are relative to (formats/priors.py).
         gain: latents enter the synthesis times 2^(gain / 8 - 1), -64..63: the quantisation step.
         tile: log2 of the tile's side in pixels, 8..15; 0: one tile.
@@ -79,8 +77,7 @@ class CoreConfig:
     hidden: int = 16
     residuals: int = 2
     width: int = 16
-    octaves: int = 3
-    magnitudes: bool = False
+    block: int = 5
     prior: int = 0
     tile: int = 0
     gain: int = 0
@@ -92,7 +89,7 @@ class CoreConfig:
             ("hidden", 1, 64),
             ("residuals", 0, 4),
             ("width", 1, 64),
-            ("octaves", 0, 4),
+            ("block", 3, 8),
             ("prior", 0, 255),
             ("tile", 0, 15),
             ("gain", -64, 63),
@@ -102,10 +99,6 @@ class CoreConfig:
                 raise InputError(
                     f"core network {name}: expected an integer in {low}..{high}, got {value!r}"
                 )
-        if not isinstance(self.magnitudes, bool):
-            raise InputError(
-                f"core network magnitudes: expected True or False, got {self.magnitudes!r}"
-            )
         if self.prior not in (0, *PRIORS):
             raise InputError(
                 f"core network prior: expected one of {(0, *PRIORS)}, got {self.prior}"
@@ -164,11 +157,11 @@ class CoreConfig:
     def tensors(self, lengths: Mapping[str, int], channels: int) -> list[TensorSpec]:
         """Every weight tensor in coding order; the shapes do not depend on `lengths`."""
         del lengths
-        w, columns = self.width, sum(NEIGHBOURS) * (1 + self.magnitudes)
-        shapes: dict[str, tuple[int, ...]] = {"context.first": (w, columns)}
+        w = self.width
+        shapes: dict[str, tuple[int, ...]] = {"context.first": (w, len(WINDOW))}
         if self.levels > 1:
             shapes["context.parent"] = (w, PARENTS)
-        shapes["context.bias"] = (w, 3 * self.octaves + 1)
+        shapes["context.bias"] = (w, FLAGS)
         shapes["context.hidden"] = (w, w)
         shapes["context.hidden_bias"] = (w,)
         shapes["context.out"] = (2, w)
@@ -192,14 +185,13 @@ class CoreConfig:
 
     @property
     def context_macs(self) -> int:
-        """Multiply-accumulates of the context network for a latent of the largest pass."""
-        inputs = NEIGHBOURS[2] * (1 + self.magnitudes) + PARENTS
-        return self.width * (inputs + self.width + 2)
+        """Multiply-accumulates of the context network for a latent."""
+        return self.width * (len(WINDOW) + PARENTS + FLAGS + self.width + 2)
 
     def macs(self, lengths: Mapping[str, int], channels: int) -> int:
         """Multiply-accumulates to decode every latent and evaluate every sample once.
 
-        A latent costs the largest pass of the context network and two filters of 7 taps, each
+        A latent costs the context network and two filters of 7 taps, each
         sample of each upsampling 8, a pixel the synthesis.
         """
         shapes = self.level_shapes(lengths["y"], lengths["x"])

@@ -17,11 +17,14 @@ import numpy.typing as npt
 
 from formats.errors import CorruptError, MissingLibraryError
 from formats.tables import (
+    FAR,
     GAUSSIAN,
-    LATENT_TABLES,
+    LATENT_SCALES,
+    OFFSETS,
     TABLES,
     TOTAL,
     ZERO,
+    excess_frequencies,
     frequencies,
     latent_frequencies,
     support,
@@ -57,14 +60,25 @@ def _model(table: int) -> Any:
     return _categorical(frequencies(table))
 
 
-@lru_cache(maxsize=LATENT_TABLES)
-def _latent_model(key: int) -> Any:
-    return _categorical(latent_frequencies(key))
+@lru_cache(maxsize=1)
+def _latent_models() -> tuple[Any, npt.NDArray[np.float64]]:
+    """The family of all tables of latents, and its parameters, one row a key."""
+    family = _constriction().model.Categorical(perfect=False)
+    return family, _weights(latent_frequencies().reshape(-1, 2 * FAR + 1))
+
+
+@lru_cache(maxsize=LATENT_SCALES)
+def _excess_model(scale: int) -> Any:
+    return _categorical(excess_frequencies(scale))
+
+
+def _weights(table: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    # constriction adds 1 to every weight (its floor); frequencies are >= 1 and sum to 2^24.
+    return (table - 1).astype(np.float64)
 
 
 def _categorical(table: npt.NDArray[np.int64]) -> Any:
-    # constriction adds 1 to every weight (its floor); frequencies are >= 1 and sum to 2^24.
-    return _constriction().model.Categorical((table - 1).astype(np.float64), perfect=False)
+    return _constriction().model.Categorical(_weights(table), perfect=False)
 
 
 @lru_cache(maxsize=TABLES)
@@ -168,12 +182,30 @@ def decode_symbols(data: bytes, groups: Sequence[tuple[int, int]], where: str) -
     return decoded
 
 
-@lru_cache(maxsize=LATENT_TABLES)
-def latent_bits(key: int) -> npt.NDArray[np.float64]:
-    """Bits that a table of latents spends on each residual -T..T."""
-    cost: npt.NDArray[np.float64] = np.log2(TOTAL) - np.log2(latent_frequencies(key))
-    cost.flags.writeable = False
-    return cost
+@lru_cache(maxsize=1)
+def _latent_costs() -> npt.NDArray[np.float64]:
+    return np.asarray(np.log2(TOTAL) - np.log2(latent_frequencies().clip(1)))
+
+
+def latent_bits(keys: npt.NDArray[np.intp], residuals: Symbols) -> float:
+    """Bits that the tables spend on residuals, see `LatentEncoder.encode`."""
+    near = np.clip(residuals, -FAR, FAR) + FAR
+    bits = float(_latent_costs().reshape(-1, 2 * FAR + 1)[keys, near].sum())
+    for scale, places in _far(keys, np.abs(residuals) >= FAR):
+        found = excess_frequencies(scale)[np.abs(residuals[places]) - FAR]
+        bits += float((np.log2(TOTAL) - np.log2(found)).sum())
+    return bits
+
+
+def _far(
+    keys: npt.NDArray[np.intp], far: npt.NDArray[np.bool_]
+) -> list[tuple[int, npt.NDArray[np.intp]]]:
+    """The positions where `far`, by scale, ascending, and in their order within a scale."""
+    places = np.flatnonzero(far)
+    if not places.size:
+        return []
+    scales = keys[places] // OFFSETS
+    return [(int(scale), places[scales == scale]) for scale in np.unique(scales)]
 
 
 class LatentEncoder:
@@ -182,10 +214,20 @@ class LatentEncoder:
     def __init__(self) -> None:
         self._coder = _constriction().queue.RangeEncoder()
 
-    def encode(self, groups: Sequence[tuple[int, Symbols]]) -> None:
-        """Code (key, residuals + T (n,) int32) groups, in this order."""
-        for key, indices in groups:
-            self._coder.encode(indices, _latent_model(key))
+    def encode(self, keys: npt.NDArray[np.intp], residuals: Symbols) -> None:
+        """Code the residuals of a pass.
+
+        Args:
+            keys: (n,) scale * OFFSETS + mean in 1/32.
+            residuals: (n,) int32, within the reach of their scales.
+        """
+        if not keys.size:
+            return
+        family, rows = _latent_models()
+        near = np.clip(residuals, -FAR, FAR) + np.int32(FAR)
+        self._coder.encode(near, family, rows[keys])
+        for scale, places in _far(keys, np.abs(residuals) >= FAR):
+            self._coder.encode(np.abs(residuals[places]) - np.int32(FAR), _excess_model(scale))
 
     def done(self) -> bytes:
         """The stream: little-endian 32-bit words, none if nothing was coded."""
@@ -214,19 +256,24 @@ class LatentDecoder:
         self._size = len(data)
         self._where = where
 
-    def decode(self, groups: Sequence[tuple[int, int]]) -> list[Symbols]:
-        """Residuals + T, (n,) int32 each, of (key, n) groups.
+    def decode(self, keys: npt.NDArray[np.intp]) -> Symbols:
+        """Residuals (n,) int32 of a pass from its keys (n,).
 
         Raises:
             CorruptError: the stream ends early or holds what no encoder writes.
         """
-        found: list[Symbols] = []
+        if not keys.size:
+            return np.zeros(0, np.int32)
+        family, rows = _latent_models()
         try:
-            for key, count in groups:
-                found.append(self._coder.decode(_latent_model(key), count))
+            found: Symbols = self._coder.decode(family, rows[keys])
+            found -= FAR
+            for scale, places in _far(keys, np.abs(found) == FAR):
+                excess = self._coder.decode(_excess_model(scale), len(places))
+                found[places] += np.sign(found[places]) * excess
         except (AssertionError, ValueError) as error:
             raise CorruptError(f"{self._where}: the stream is invalid: {error}") from error
-        self._again.encode([(key, part) for (key, _), part in zip(groups, found, strict=True)])
+        self._again.encode(keys, found)
         return found
 
     def finish(self) -> None:

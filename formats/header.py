@@ -33,10 +33,6 @@ __all__ = ["SUBSAMPLINGS", "Header", "MediaKind", "NetworkFamily"]
 E = TypeVar("E", bound=IntEnum)
 
 SUBSAMPLINGS = ("444", "422", "420", "400")
-TABLE_SET = 1
-"""The frequency tables of formats/tables.py."""
-
-
 class MediaKind(IntEnum):
     """What the file decodes to."""
 
@@ -51,6 +47,11 @@ class NetworkFamily(IntEnum):
     """Rank fusion: weights only (`NetworkConfig`)."""
     CORE = 1
     """Core fusion: weights and coded latent grids (`CoreConfig`); images only."""
+
+
+TABLE_SETS = {NetworkFamily.RANK: 1, NetworkFamily.CORE: 2}
+"""Number of the frequency tables and of the order in which symbols are coded. Core fusion had
+another order, as set 1, before the first release."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Header:
         out.u8(SUBSAMPLINGS.index(self.subsampling) << 1 | int(colour.full_range))
         if self.kind == MediaKind.VIDEO:
             out.varint(self.rate.numerator).varint(self.rate.denominator).varint(self.frames)
-        out.u8(TABLE_SET).u8(self.family)
+        out.u8(TABLE_SETS[self.family]).u8(self.family)
         if isinstance(self.network, CoreConfig):
             _write_core(out, self.network)
         else:
@@ -182,14 +183,16 @@ class Header:
                 raise CorruptError(f"header: frame rate {numerator}/{denominator} is not reduced")
             rate = Fraction(numerator, denominator)
             frames = read.varint("frames")
-        table_set = read.u8("table set")
-        if table_set != TABLE_SET:
-            raise VersionError(f"header: table set {table_set}; this library knows {TABLE_SET}")
-        family = read.u8("network family")
+        table_set, family = read.u8("table set"), read.u8("network family")
         if family not in list(NetworkFamily):
             raise VersionError(
                 f"header: network family {family}; this library knows 0 (rank fusion) and 1 "
                 "(core fusion): a later version of the codec wrote this file"
+            )
+        if table_set != (known := TABLE_SETS[NetworkFamily(family)]):
+            raise VersionError(
+                f"header: table set {table_set} of network family {family}; this library knows "
+                f"{known}: another version of the codec wrote this file"
             )
         network = _read_core(read) if family == NetworkFamily.CORE else _read_rank(read)
         read.finish()
@@ -228,13 +231,13 @@ def _write_rank(out: Writer, net: NetworkConfig) -> None:
 
 def _write_core(out: Writer, net: CoreConfig) -> None:
     out.u8(net.levels).u8(net.hidden).u8(net.residuals).u8(net.width)
-    out.u8(net.octaves << 1 | int(net.magnitudes)).u8(net.prior).u8(net.tile).u8(net.gain + 64)
+    out.u8(net.block).u8(net.prior).u8(net.tile).u8(net.gain + 64)
 
 
 def _read_core(read: Reader) -> CoreConfig:
     levels, hidden = read.u8("levels"), read.u8("hidden units")
     residuals, width = read.u8("residual layers"), read.u8("context width")
-    order, prior, tile = read.u8("octaves"), read.u8("prior"), read.u8("tile")
+    block, prior, tile = read.u8("block"), read.u8("prior"), read.u8("tile")
     gain = read.u8("gain") - 64
     if prior not in (0, *PRIORS):
         raise VersionError(
@@ -247,8 +250,7 @@ def _read_core(read: Reader) -> CoreConfig:
             hidden=hidden,
             residuals=residuals,
             width=width,
-            octaves=order >> 1,
-            magnitudes=bool(order & 1),
+            block=block,
             prior=prior,
             tile=tile,
             gain=gain,

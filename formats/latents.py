@@ -1,9 +1,8 @@
 """Latents of one segment <-> one range-coded stream.
 
 One walk, `_walk`, visits the levels from the coarsest to the finest and in each the passes of
-`formats/lattice.py`; encoder, decoder and estimate differ only in what they do with a pass, so
-they cannot disagree about what comes when. Within a pass the positions are grouped by table,
-so that the range coder is called once a group and not once a symbol.
+`formats/blocks.py`; encoder, decoder and estimate differ only in what they do with a pass, so
+they cannot disagree about what comes when. All latents of a pass are coded by one call.
 """
 
 from __future__ import annotations
@@ -17,18 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from formats.blocks import BlockGrid
 from formats.context import MEAN_LIMIT, ContextNetwork, Scratch
 from formats.entropy import LatentDecoder, LatentEncoder, latent_bits
 from formats.errors import InputError
-from formats.lattice import passes, plane
-from formats.tables import (
-    LATENT_SCALES,
-    LATENT_TABLES,
-    MEAN_BITS,
-    OFFSETS,
-    coarseness,
-    latent_support,
-)
+from formats.tables import LATENT_SCALES, MEAN_BITS, OFFSETS, latent_support
 
 __all__ = ["MAX_LATENT", "decode_segment", "encode_segment", "level_bits"]
 
@@ -37,105 +29,88 @@ Codes = npt.NDArray[np.int32]
 
 MAX_LATENT = (MEAN_LIMIT >> MEAN_BITS) + latent_support(LATENT_SCALES - 1)
 """No latent can be larger: the largest mean and the longest reach."""
-_COARSENESS = np.array([coarseness(scale) for scale in range(LATENT_SCALES)], np.int16)
-_HALF = (1 << _COARSENESS) >> 1
 _REACH = np.array([0, *map(latent_support, range(1, LATENT_SCALES))], dtype=np.int32)
 
 
 @dataclass(frozen=True)
-class _Groups:
-    """The positions of one pass, grouped by table.
+class _Coded:
+    """What is coded of the positions of one pass.
 
     Attributes:
-        nearest: (n,) int32, the integer nearest to the mean; raster order.
-        order: (c,) positions that are coded, by ascending key, raster order within a key.
+        nearest: (n,) int32, the integer nearest to the mean; 0 outside the grid.
+        places: (c,) positions that are coded.
+        keys: (c,) the table of each.
         sign: (c,) int32, -1 where the table is mirrored, else 1.
-        reach: (c,) int32, T of each one's table.
-        tables: (key, first, end) of each group in `order`.
     """
 
     nearest: Codes
-    order: npt.NDArray[np.intp]
+    places: npt.NDArray[np.intp]
+    keys: npt.NDArray[np.intp]
     sign: Codes
-    reach: Codes
-    tables: list[tuple[int, int, int]]
 
     def place(self, residuals: Codes) -> Codes:
-        """The values (n,) whose residuals, in `order`, are these."""
-        spread = np.zeros_like(self.nearest)
-        spread[self.order] = residuals
-        spread += self.nearest
-        return spread
+        """The values (n,) whose residuals at `places` are these; may reuse `nearest`."""
+        self.nearest[self.places] += residuals * self.sign
+        return self.nearest
 
 
-def _group(mean: npt.NDArray[np.int16], scale: npt.NDArray[np.uint8]) -> _Groups:
-    nearest = (mean + 16) >> 5
-    offset = mean - (nearest << 5)  # -16..15
-    shift, half = _COARSENESS[scale], _HALF[scale]
-    known = (np.abs(offset) + half) >> shift << shift
-    key = (scale * np.int16(OFFSETS) + known).astype(np.uint16)
-    if scale.all():
-        order = np.argsort(key, kind="stable")  # keys of two bytes: a radix sort
-    else:
-        coded = np.flatnonzero(scale)
-        order = coded[np.argsort(key[coded], kind="stable")]
-    counts = np.bincount(key, minlength=LATENT_TABLES)
-    counts[:OFFSETS] = 0
-    keys = np.flatnonzero(counts)
-    counts = counts[keys]
-    ends = np.cumsum(counts)
-    return _Groups(
-        nearest.astype(np.int32),
-        order,
-        (offset >> 15 | 1)[order].astype(np.int32),
-        np.repeat(_REACH[keys // OFFSETS], counts),
-        list(zip(keys.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True)),
-    )
+def _coded(
+    mean: npt.NDArray[np.int16],
+    scale: npt.NDArray[np.uint8],
+    inside: npt.NDArray[np.bool_] | None,
+) -> _Coded:
+    nearest = (mean + 16) >> MEAN_BITS
+    offset = mean - (nearest << MEAN_BITS)  # -16..15
+    if inside is not None:
+        nearest *= inside
+        scale = scale * inside
+    places = np.flatnonzero(scale)
+    offset = offset[places]
+    keys = scale[places].astype(np.intp) * OFFSETS + np.abs(offset)
+    return _Coded(nearest.astype(np.int32), places, keys, (offset >> 15 | 1).astype(np.int32))
 
 
 def _write(
-    emit: Callable[[list[tuple[int, Codes]]], None], groups: _Groups, values: Codes
+    emit: Callable[[npt.NDArray[np.intp], Codes], None], coded: _Coded, values: Codes
 ) -> Codes:
     """Hand the residuals of a pass to `emit`; return the values as a decoder will see them."""
-    residuals = (values - groups.nearest)[groups.order]
-    np.clip(residuals, -groups.reach, groups.reach, out=residuals)
-    indices = residuals * groups.sign + groups.reach
-    emit([(key, indices[first:end]) for key, first, end in groups.tables])
-    return groups.place(residuals)
-
-
-def _read(coder: LatentDecoder, groups: _Groups, values: Codes) -> Codes:
-    """Read the residuals of a pass; what `values` holds is not used."""
-    if not groups.tables:
-        return groups.nearest
-    residuals = np.concatenate(
-        coder.decode([(key, end - first) for key, first, end in groups.tables])
-    )
-    residuals -= groups.reach
-    residuals *= groups.sign
-    return groups.place(residuals)
+    residuals = (values[coded.places] - coded.nearest[coded.places]) * coded.sign
+    reach = _REACH[coded.keys // OFFSETS]
+    np.clip(residuals, -reach, reach, out=residuals)
+    emit(coded.keys, residuals)
+    return coded.place(residuals)
 
 
 def _walk(
     network: ContextNetwork,
-    grids: Sequence[Grid],
+    shapes: Sequence[tuple[int, ...]],
     first: int,
     above: Grid | None,
-    code: Callable[[_Groups, Codes], Codes],
+    code: Callable[[_Coded, Codes], Codes],
+    given: Sequence[Grid] | None = None,
     after_level: Callable[[], None] = lambda: None,
-) -> None:
-    """Visit every pass in coding order and put what `code` returns into the grids."""
-    scratch = Scratch()
-    parent = None if above is None else plane(above)
-    for number in reversed(range(len(grids))):
-        grid = grids[number]
-        for step in passes(grid, network.config.octaves, parent):
+) -> list[Grid]:
+    """Visit every pass in coding order; the latents are what `code` returns.
+
+    Args:
+        network, first, above: as for `encode_segment`.
+        shapes: of the grids, finest first.
+        code: gets what is coded of a pass and the values of `given` at its positions.
+        given: None if there are none: the values are then zeros.
+        after_level: called after each.
+    """
+    scratch, found = Scratch(), list[Grid]()
+    for number, (rows, columns) in reversed(list(enumerate(shapes))):
+        known = BlockGrid((rows, columns), 1 << network.config.block, above)
+        values = known.planes if given is None else known.split(given[number])
+        for step in known.passes():
             mean, scale = network.predict(step, first + number, scratch)
-            values = grid[step.rows, step.cols]
-            coded = code(_group(mean, scale), values.reshape(-1))
-            values[...] = coded.reshape(values.shape)
-        parent = plane(grid)
+            coded = _coded(mean, scale, step.inside)
+            known.put(step, code(coded, step.of(values).reshape(-1)))
+        above = known.grid()
+        found.append(above)
         after_level()
+    return found[::-1]
 
 
 def _own(
@@ -144,7 +119,7 @@ def _own(
     first: int,
     above: Grid | None,
 ) -> list[Grid]:
-    """Copies that may be changed, in the range where no difference overflows."""
+    """The grids, checked, in the range where no difference overflows."""
     shapes = [grid.shape for grid in (*grids, *([] if above is None else [above]))]
     left = network.config.levels - first
     if (
@@ -187,8 +162,9 @@ def encode_segment(
     """
     own = _own(network, grids, first, above)
     coder = LatentEncoder()
-    _walk(network, own, first, above, partial(_write, coder.encode))
-    return coder.done(), own
+    code = partial(_write, coder.encode)
+    seen = _walk(network, [grid.shape for grid in own], first, above, code, own)
+    return coder.done(), seen
 
 
 def decode_segment(
@@ -214,9 +190,10 @@ def decode_segment(
     Raises:
         CorruptError: the stream is not one that an encoder writes for these grids.
     """
-    grids = [np.zeros(shape, np.int32) for shape in shapes]
     coder = LatentDecoder(data, where)
-    _walk(network, grids, first, above, partial(_read, coder))
+    grids = _walk(
+        network, shapes, first, above, lambda coded, _: coded.place(coder.decode(coded.keys))
+    )
     coder.finish()
     return grids
 
@@ -239,9 +216,10 @@ def level_bits(
     """
     bits = [0.0]
 
-    def emit(groups: list[tuple[int, Codes]]) -> None:
-        bits[-1] += sum(float(latent_bits(key)[indices].sum()) for key, indices in groups)
+    def emit(keys: npt.NDArray[np.intp], residuals: Codes) -> None:
+        bits[-1] += latent_bits(keys, residuals)
 
     own = _own(network, grids, first, above)
-    _walk(network, own, first, above, partial(_write, emit), lambda: bits.append(0.0))
+    shapes = [grid.shape for grid in own]
+    _walk(network, shapes, first, above, partial(_write, emit), own, lambda: bits.append(0.0))
     return bits[-2::-1]  # the walk is from the coarsest level to the finest

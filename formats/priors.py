@@ -68,9 +68,9 @@ def _load(number: int) -> dict[str, Any]:
 
 
 def prior_shape(number: int) -> dict[str, Any]:
-    """The fields of `CoreConfig` that a prior fixes: hidden, width, octaves, magnitudes."""
+    """The fields of `CoreConfig` that a prior fixes: hidden and width."""
     stored = _load(number)
-    return {name: stored[name] for name in ("hidden", "width", "octaves", "magnitudes")}
+    return {name: stored[name] for name in ("hidden", "width")}
 
 
 def check_prior(config: CoreConfig) -> None:

@@ -13,7 +13,8 @@ every machine for ever. The tables of weights are two families of 64 scales each
 right shift.
 
 The tables of latents (formats/SPEC.md, 9.4) are Laplace distributions of 63 finer scales and of
-means 0, 1/32 .. 16/32, fewer of them at larger scales, integrated over bins of width 1.
+means 0, 1/32 .. 16/32, integrated over bins of width 1. They end at residuals of +-FAR; what is
+beyond decays geometrically whatever the mean was, under one table a scale.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ import numpy.typing as npt
 from formats.errors import CorruptError
 
 __all__ = [
+    "FAR",
     "GAUSSIAN",
     "LAPLACE",
     "LATENT_SCALES",
-    "LATENT_TABLES",
     "MEAN_BITS",
     "OFFSETS",
     "TABLES",
     "TOTAL",
     "ZERO",
-    "coarseness",
+    "excess_frequencies",
     "frequencies",
     "latent_frequencies",
     "latent_support",
@@ -123,9 +124,10 @@ LATENT_SCALES = 64
 MEAN_BITS = 5
 """Fractional bits of a latent's mean."""
 OFFSETS = 17
-"""Means of a latent's table: 0..16 parts of 2^MEAN_BITS, multiples of 2^coarseness(scale)."""
-LATENT_TABLES = LATENT_SCALES * OFFSETS
-"""A table's key is scale * OFFSETS + offset; the first OFFSETS keys are not used."""
+"""Means of a latent's tables: 0..16 parts of 2^MEAN_BITS."""
+FAR = 8
+"""Residuals of FAR and more are one symbol, those of -FAR and less another; how far beyond they
+are is a second symbol."""
 
 # fmt: off
 PHI = (
@@ -151,7 +153,7 @@ PHI = (
 
 
 def latent_support(scale: int) -> int:
-    """T of the tables of a latent scale: between 16 b and 32 b, at least 255, at most 8192.
+    """T of a latent scale: residuals -T..T can be coded; between 16 b and 32 b, in 255..8192.
 
     Raises:
         CorruptError: no such scale.
@@ -161,12 +163,12 @@ def latent_support(scale: int) -> int:
     return max(255, 16 << max((scale - 18) // 5, 0))
 
 
-def coarseness(scale: int) -> int:
-    """k: tables of this scale know means in multiples of 2^k / 32.
-
-    The wider a distribution, the less a difference of means matters; fewer tables are faster.
-    """
-    return 0 if scale < 10 else 1 if scale < 16 else 2
+def _powers(factor: int, count: int) -> list[int]:
+    """2^62 times the powers 0..count of factor / 2^62, by repeated multiplication."""
+    found = [1 << SHIFT]
+    for _ in range(count):
+        found.append(found[-1] * factor >> SHIFT)
+    return found
 
 
 def _times(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -177,54 +179,46 @@ def _times(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[
     return product
 
 
-@lru_cache(maxsize=LATENT_SCALES)
-def _masses(scale: int) -> npt.NDArray[np.int64]:
-    """Frequencies beyond 1 of the residuals 1, 2 .. on a side that begins j / 32 from the mean.
-
-    With t(n) = exp(-n / (32 b)), residual r has half of t(32 (r - 1) + j) - t(32 r + j).
+@lru_cache(maxsize=1)
+def latent_frequencies() -> npt.NDArray[np.int64]:
+    """Frequencies of the residuals of latents under every table.
 
     Returns:
-        (33 or fewer, n), j = 0..32 in steps of 2^coarseness(scale), for r = 1..n; n is at most
-        T, further ones are 0.
+        (64, 17, 17) int64, by scale, by mean in 1/32 and by residual: "-FAR and less",
+        -FAR + 1 .. FAR - 1, "FAR and more". Each >= 1, sum 2^24; those of scale 0 are not used.
     """
-    reach = latent_support(scale)
-    small = [1 << SHIFT]
-    for _ in range(1 << MEAN_BITS):
-        small.append(small[-1] * PHI[scale] >> SHIFT)
-    large = [1 << SHIFT]
-    while large[-1] and len(large) <= reach:
-        large.append(large[-1] * small[-1] >> SHIFT)
-    known = small[:: 1 << coarseness(scale)]
-    tails = _times(np.array(known, np.uint64)[:, None], np.array(large, np.uint64))
-    doubled = (tails[:, :-1] - tails[:, 1:]).astype(np.int64)  # twice the mass, up to 2^62
-    free = TOTAL - (2 * reach + 1)
-    masses: npt.NDArray[np.int64] = (doubled >> 23) * free >> 40
-    return masses
+    small = np.zeros((LATENT_SCALES, 2 * OFFSETS - 1), np.uint64)  # exp(-j / 32 b)
+    large = np.zeros((LATENT_SCALES, FAR), np.uint64)  # exp(-k / b)
+    for scale in range(1, LATENT_SCALES):
+        small[scale] = fine = _powers(PHI[scale], 1 << MEAN_BITS)
+        large[scale] = _powers(fine[-1], FAR - 1)
+    # Twice the mass from k + j / 32 on: of residuals beyond k if the side begins j / 32 away.
+    tails = _times(small[:, :, None], large[:, None, :]).astype(np.int64)
+    tails[..., :-1] -= tails[..., 1:].copy()
+    free = TOTAL - (2 * FAR + 1)
+    masses = 1 + ((tails >> 23) * free >> 40)
+    result = np.zeros((LATENT_SCALES, OFFSETS, 2 * FAR + 1), np.int64)
+    result[..., FAR + 1 :] = masses[:, OFFSETS - 1 :: -1]  # j = 16 - f
+    result[..., :FAR] = masses[:, OFFSETS - 1 :, ::-1]  # j = 16 + f
+    result[..., FAR] = TOTAL - result.sum(-1)
+    result.flags.writeable = False
+    return result
 
 
-@lru_cache(maxsize=LATENT_TABLES)
-def latent_frequencies(key: int) -> npt.NDArray[np.int64]:
-    """Frequencies of the residuals -T..T of a latent: (2 T + 1,) int64, each >= 1, sum 2^24.
+@lru_cache(maxsize=LATENT_SCALES)
+def excess_frequencies(scale: int) -> npt.NDArray[np.int64]:
+    """Frequencies of |residual| - FAR = 0, 1 .. T - FAR: int64, each >= 1, sum 2^24.
 
     Args:
-        key: scale * OFFSETS + f: scale 1..63, mean f / 32, f 0..16, a multiple of
-            2^coarseness(scale).
+        scale: 1..63.
 
     Raises:
-        CorruptError: no such table.
+        CorruptError: no such scale.
     """
-    scale, offset = divmod(key, OFFSETS)
-    reach = latent_support(scale)
-    known, step = _masses(scale), coarseness(scale)
-    if offset % (1 << step):
-        raise CorruptError(
-            f"latent table: scale {scale} has means in multiples of {1 << step}/32, got {offset}/32"
-        )
-    count = known.shape[1]
-    result = np.ones(2 * reach + 1, dtype=np.int64)
-    result[reach + 1 : reach + 1 + count] += known[(16 - offset) >> step]
-    result[reach - count : reach] += known[(16 + offset) >> step, ::-1]
-    result[reach] = 0
-    result[reach] = TOTAL - result.sum()
+    count = latent_support(scale) - FAR + 1
+    powers = np.array(_powers(_powers(PHI[scale], 1 << MEAN_BITS)[-1], count), np.int64)
+    result: npt.NDArray[np.int64] = 1 + ((powers[:-1] - powers[1:] >> 23) * (TOTAL - count) >> 39)
+    result[0] = 0
+    result[0] = TOTAL - result.sum()
     result.flags.writeable = False
     return result

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from formats import entropy, tables
+from formats.blocks import BlockGrid
 from formats.context import ContextNetwork, Scratch
 from formats.core import CoreConfig
 from formats.entropy import LatentDecoder
-from formats.latents import _group, _Groups, _read, _walk, decode_segment, encode_segment
-from formats.lattice import passes, plane
-from formats.tables import TOTAL, latent_frequencies
+from formats.latents import _Coded, _coded, _walk, decode_segment, encode_segment
+from formats.tables import FAR, TOTAL, latent_frequencies
 from formats.weights import CodedTensor
 
 
@@ -46,19 +46,14 @@ def drawn(
     """Latents drawn from the tables that the network chooses for them."""
     rng = np.random.default_rng(seed)
 
-    def draw(groups: _Groups, values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        parts = [
-            np.searchsorted(
-                latent_frequencies(key).cumsum(), rng.integers(0, TOTAL, end - first), "right"
-            )
-            for key, first, end in groups.tables
-        ]
-        symbols = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int32)
-        return groups.place((symbols - groups.reach) * groups.sign)
+    ends = latent_frequencies().cumsum(-1).reshape(-1, 2 * FAR + 1)
 
-    grids = [np.zeros(shape, np.int32) for shape in shapes]
-    _walk(network, grids, draw)
-    return grids
+    def draw(coded: _Coded, values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        point = rng.integers(0, TOTAL, (len(coded.keys), 1))
+        symbols = (ends[coded.keys] <= point).sum(1).astype(np.int32)
+        return coded.place(symbols - FAR)
+
+    return _walk(network, shapes, 0, None, draw)
 
 
 def median_ms(work: Callable[[], object], runs: int) -> tuple[float, float]:
@@ -75,7 +70,7 @@ def median_ms(work: Callable[[], object], runs: int) -> tuple[float, float]:
 
 def forget_tables() -> None:
     """Empty the caches, as in a fresh process."""
-    for cached in (tables._masses, tables.latent_frequencies, entropy._latent_model):
+    for cached in (tables.latent_frequencies, entropy._latent_models, entropy._excess_model):
         cached.cache_clear()
 
 
@@ -86,11 +81,11 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=768, help="columns (%(default)s)")
     parser.add_argument("--levels", type=int, default=7, help="grids (%(default)s)")
     parser.add_argument("--context", type=int, default=16, help="context width (%(default)s)")
-    parser.add_argument("--magnitudes", action="store_true", help="context sees magnitudes too")
+    parser.add_argument("--block", type=int, default=5, help="log2 of the blocks (%(default)s)")
     parser.add_argument("--scale", type=int, default=10, help="typical scale (%(default)s)")
     parser.add_argument("--runs", type=int, default=9, help="runs to take the median of")
     args = parser.parse_args()
-    config = CoreConfig(levels=args.levels, width=args.context, magnitudes=args.magnitudes)
+    config = CoreConfig(levels=args.levels, width=args.context, block=args.block)
     net = network(config, args.scale)
     shapes = config.level_shapes(args.height, args.width)
     grids = drawn(net, shapes)
@@ -101,25 +96,41 @@ def main() -> None:
     scratch = Scratch()
     predicted = []
 
+    def order() -> None:
+        for level, grid in enumerate(grids):
+            above = grids[level + 1] if level + 1 < len(grids) else None
+            known = BlockGrid(shapes[level], 1 << config.block, above)
+            given = known.split(grid)
+            for step in known.passes():
+                known.put(step, step.of(given))
+            known.grid()
+
     def context() -> None:
         predicted.clear()
-        parent = None
-        for level in reversed(range(config.levels)):
-            for step in passes(grids[level], config.octaves, parent):
-                predicted.append(net.predict(step, level, scratch))
-            parent = plane(grids[level])
+        for level, grid in enumerate(grids):
+            above = grids[level + 1] if level + 1 < len(grids) else None
+            known = BlockGrid(shapes[level], 1 << config.block, above)
+            for step in known.passes():
+                predicted.append((*net.predict(step, level, scratch), step.inside))
 
     def symbols() -> None:
         coder = LatentDecoder(data, "bench")
-        for group in grouped:
-            _read(coder, group, group.nearest)
+        for coded in prepared:
+            coder.decode(coded.keys)
         coder.finish()
 
     rows = [
-        ("context network", median_ms(context, args.runs)),
-        ("table grouping", median_ms(lambda: [_group(*p) for p in predicted], args.runs)),
+        ("order of the latents", median_ms(order, args.runs)),
+        ("the same and context network", median_ms(context, args.runs)),
+        ("choice of tables", median_ms(lambda: [_coded(*p) for p in predicted], args.runs)),
     ]
-    grouped = [_group(*p) for p in predicted]
+    prepared: list[_Coded] = []
+
+    def prepare(coded: _Coded, values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        prepared.append(coded)
+        return values
+
+    _walk(net, shapes, 0, None, prepare, grids)
     rows += [
         ("symbols", median_ms(symbols, args.runs)),
         ("decode, all", median_ms(lambda: decode_segment(net, shapes, data, "bench"), args.runs)),
@@ -132,15 +143,15 @@ def main() -> None:
 
     rows.append(("decode, cold tables", median_ms(cold, args.runs)))
     latents = config.latents(args.height, args.width)
-    keys = {key for group in grouped for key, _, _ in group.tables}
     print(
         f"{args.width}x{args.height}, {config.levels} levels, context width {config.width}: "
-        f"{8 * len(data) / (args.height * args.width):.3f} bpp, {latents:,} latents in "
-        f"{sum(len(g.tables) for g in grouped):,} groups of {len(keys)} tables"
+        f"{8 * len(data) / (args.height * args.width):.3f} bpp, "
+        f"{sum(len(p.keys) for p in prepared):,} of {latents:,} latents coded in "
+        f"{len(prepared)} passes"
     )
-    print("                            wall processor")
+    print("                                    wall processor")
     for name, (wall, cpu) in rows:
-        print(f"  {name:20} {wall:7.1f} {cpu:9.1f} ms")
+        print(f"  {name:28} {wall:7.1f} {cpu:9.1f} ms")
 
 
 if __name__ == "__main__":

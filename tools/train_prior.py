@@ -95,7 +95,6 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0, help="prior to start from")
     parser.add_argument("--hidden", type=int, default=16)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--magnitudes", action="store_true")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
@@ -103,7 +102,6 @@ def main() -> None:
     config = CoreConfig(
         hidden=args.hidden,
         width=args.width,
-        magnitudes=args.magnitudes,
         prior=args.start,
         gain=latent_gain(args.lam),
     )
@@ -134,8 +132,6 @@ def main() -> None:
         "number": args.number,
         "hidden": config.hidden,
         "width": config.width,
-        "octaves": config.octaves,
-        "magnitudes": config.magnitudes,
         "lambda": args.lam,
         "tensors": to_integers(fitter.weights()),
     }

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from codec.network.convolve import add_convolution, chunk_of, row_bands, windows
 from codec.network.core import gain_of
 from codec.network.kernels import bands, interpolate
+from codec.relu import through_relu
 from formats.core import CoreConfig
 
 __all__ = ["CoreDistortion", "DistortionResult"]
@@ -134,7 +135,7 @@ class CoreDistortion:
             grad["output.weight"].addmm_(g, hidden.t())
             grad["skip"].addmm_(g, part.t())
             through = torch.mm(w["output.weight"].t(), g)
-            through *= hidden > 0
+            through_relu(through, hidden)
             grad["tail.weight"].addmm_(through, part.t())
             grad["tail.bias"] += through.sum(1)
             out = torch.mm(w["tail.weight"].t(), through)

@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 
 from codec.rate.context import ContextRate, Evaluation, log_scale_of
-from codec.rate.jobs import BaseJob, GatherJob, SliceJob
+from codec.rate.jobs import Job
 from codec.rate.laplace import laplace_bits_each
+from formats.blocks import FLAGS
 
 __all__ = ["context_curvature"]
 
 ROWS = 8
 """Sampled latents for each weight."""
 LEAST = 16
-"""Quads of a job that are sampled at least."""
+"""Positions of a job that are sampled at least."""
 MEAN_MOVE = 0.5
 """Symbols."""
 SCALE_MOVE = 0.25
@@ -55,9 +56,9 @@ class Layers:
     """What the network's layers computed, and the way back from one of its outputs.
 
     Attributes:
-        first, second: (kinds, w, n) activations.
-        out_back, second_back, through: gradients of the outputs (kinds, 2, n), of the sums of the
-            second layer and of those of the first (kinds, w, n).
+        first, second: (w, n) activations.
+        out_back, second_back, through: gradients of the outputs (2, n), of the sums of the second
+            layer and of those of the first (w, n).
     """
 
     first: Tensor
@@ -81,23 +82,18 @@ class Collector(Evaluation):
             self.places[name] = slice(end, end + value.numel())
             end += value.numel()
         self.total = latents.new_zeros(end, end)
-        sizes = [len(columns) for columns in rate.columns]
-        self.kinds = [slice(sum(sizes[:k]), sum(sizes[: k + 1])) for k in range(3)]
         self.share = min(1.0, ROWS * end / sum(job.size for job in rate.jobs))
         self.random = torch.Generator().manual_seed(0)
 
     def curvature(self) -> npt.NDArray[np.float64]:
         """The sum over all jobs."""
         for job in self.rate.jobs:
-            if isinstance(job, BaseJob):
-                self._sample_base(job)
-            else:
-                self._sample_quads(job)
+            self._sample(job)
         found: npt.NDArray[np.float64] = self.total.double().cpu().numpy()
         return found
 
     def weigh(self, targets: Tensor, mean: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The factor on the derivatives of either output, each (kinds, n)."""
+        """The factor on the derivatives of either output, each (n,)."""
 
         def bits(by_mean: float, by_index: float) -> Tensor:
             log_scale = log_scale_of(index + by_index)
@@ -118,77 +114,50 @@ class Collector(Evaluation):
         found = torch.randperm(count, generator=self.random)[:wanted].to(self.latents.device)
         return count / wanted, torch.split(found, SLICE)
 
-    def _sample_base(self, job: BaseJob) -> None:
-        factor, sample = self._sampled(job.targets.numel())
-        for keep in sample:
-            targets, windows = self.latents[job.targets[keep]], None
-            z = self.w["bias"][:, -1:].expand(-1, len(keep))
-            if "parent" in self.w:
-                windows = self.known[job.parents[:, keep]]
-                z = torch.addmm(z, self.w["parent"], windows)
-            last = z.new_zeros(self.w["bias"].shape[1], len(keep))
-            last[-1] = 1
-            levels = job.levels[:, keep]
-            for layer in self._layers(z[None], targets[None], None, levels):
-                self._add(layer, 0, None, windows, last, levels, factor)
-
-    def _sample_quads(self, job: SliceJob | GatherJob) -> None:
-        every = job.load(self.planes(), self.config.octaves)
-        parents = job.parents(self.known)
+    def _sample(self, job: Job) -> None:
+        every = job.load(self.known)
         factor, sample = self._sampled(every.shape[1])
         for keep in sample:
-            inputs, windows = every[:, keep], [window[:, keep] for window in parents]
-            z = self.first_sums(inputs, windows)
-            mask = None if job.mask is None else job.mask[:, keep]
+            inputs, targets = every[:, keep], job.targets(self.latents)[keep]
             levels = job.levels if isinstance(job.levels, int) else job.levels[:, keep]
-            found = self._layers(z, job.targets(self.latents)[:, keep], mask, levels)
-            octaves = inputs[-self.config.octaves :]
-            for kind in range(3):
-                columns = z.new_zeros(self.w["bias"].shape[1], len(keep))
-                columns[kind:-1:3] = octaves
-                window = (windows[0] if len(windows) == 1 else windows[kind]) if windows else None
-                for layer in found:
-                    self._add(layer, kind, inputs, window, columns, levels, factor)
+            z = torch.mm(self.first(job), inputs)
+            for layer in self._layers(z, targets, levels):
+                self._add(layer, inputs, job.parents, levels, factor)
 
-    def _layers(
-        self, z: Tensor, targets: Tensor, mask: Tensor | None, levels: int | Tensor
-    ) -> list[Layers]:
-        """From first-layer sums (kinds, w, n) to the derivatives of each output, weighed."""
+    def _layers(self, z: Tensor, targets: Tensor, levels: int | Tensor) -> list[Layers]:
+        """From first-layer sums (w, n) to the derivatives of each output, weighed."""
         first, second, out = self.activations(z, levels)
         found = []
-        for number, weight in enumerate(self.weigh(targets, out[:, 0], 8 * out[:, 1])):
+        for number, weight in enumerate(self.weigh(targets, out[0], 8 * out[1])):
             back = torch.zeros_like(out)
-            back[:, number] = weight if mask is None else weight * mask
+            back[number] = weight
             found.append(Layers(first, second, back, *self.backward(first, second, back)))
         return found
 
     def _add(
         self,
         layer: Layers,
-        kind: int,
-        inputs: Tensor | None,
-        window: Tensor | None,
-        columns: Tensor,
+        inputs: Tensor,
+        parents: bool,
         levels: int | Tensor,
         factor: float,
     ) -> None:
         """Rows of derivatives, one a latent."""
-        through = layer.through[kind]
-        rows = columns.new_zeros(columns.shape[1], self.total.shape[0])
-        if inputs is not None:
-            first = rows[:, self.places["first"]].view(rows.shape[0], through.shape[0], -1)
-            first[:, :, self.kinds[kind]] = _outer(through, inputs[self.rate.columns[kind]])
-        if window is not None:
-            self._put(rows, "parent", through, window)
-        self._put(rows, "bias", through, columns)
-        self._put(rows, "hidden", layer.second_back[kind], layer.first[kind])
-        rows[:, self.places["hidden_bias"]] = layer.second_back[kind].t()
-        self._put(rows, "out", layer.out_back[kind], layer.second[kind])
+        through, count = layer.through, inputs.shape[1]
+        rows = inputs.new_zeros(count, self.total.shape[0])
+        window = self.w["first"].shape[1]
+        self._put(rows, "first", through, inputs[:window])
+        if parents:
+            self._put(rows, "parent", through, inputs[window:-FLAGS])
+        self._put(rows, "bias", through, inputs[-FLAGS:])
+        self._put(rows, "hidden", layer.second_back, layer.first)
+        rows[:, self.places["hidden_bias"]] = layer.second_back.t()
+        self._put(rows, "out", layer.out_back, layer.second)
         if isinstance(levels, int):
-            hot = columns.new_zeros(self.config.levels, columns.shape[1])
+            hot = inputs.new_zeros(self.config.levels, count)
             hot[levels] = 1
             levels = hot
-        self._put(rows, "level", layer.out_back[kind], levels)
+        self._put(rows, "level", layer.out_back, levels)
         self.take(rows, factor)
 
     def _put(self, rows: Tensor, name: str, back: Tensor, inputs: Tensor) -> None:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from formats.blocks import Pass
 from formats.context import MEAN_LIMIT, MIDDLE, TOP, TOP_SCALE, ContextNetwork, Scratch
 from formats.errors import InputError
-from formats.lattice import Pass
 
 __all__ = ["TorchContextNetwork"]
 

@@ -28,8 +28,7 @@ class Config:
     hidden: int
     residuals: int
     w: int
-    octaves: int
-    m: int
+    side: int
     tile: int
     prior: int = 0
 
@@ -60,18 +59,18 @@ def read_header(header: bytes) -> Config:
     width, height, channels = read.varint(), read.varint(), read.u8()
     read.at += 5  # depth, colour, range
     assert (read.u8(), read.u8()) == (1, 1)
-    levels, hidden, residuals, w, order, prior, tile, gain = (read.u8() for _ in range(8))
+    levels, hidden, residuals, w, block, prior, tile, gain = (read.u8() for _ in range(8))
     assert gain < 128
     assert read.at == len(header)
-    m = 1 + (order & 1)
-    return Config(width, height, channels, levels, hidden, residuals, w, order >> 1, m, tile, prior)
+    assert 3 <= block <= 8
+    return Config(width, height, channels, levels, hidden, residuals, w, 2**block, tile, prior)
 
 
 def shapes(c: Config) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {
-        "context.first": (c.w, 40 * c.m),
+        "context.first": (c.w, 16),
         "context.parent": (c.w, 9),
-        "context.bias": (c.w, 3 * c.octaves + 1),
+        "context.bias": (c.w, 5),
         "context.hidden": (c.w, c.w),
         "context.hidden_bias": (c.w,),
         "context.out": (2, c.w),
@@ -93,24 +92,40 @@ def shapes(c: Config) -> dict[str, tuple[int, ...]]:
 
 
 @cache
-def table(key: int) -> tuple[int, list[int]]:
-    """Reach T and the frequencies of -T..T."""
-    s, f = divmod(key, 17)
-    reach = max(255, 16 * 2 ** max((s - 18) // 5, 0))
+def powers(s: int, count: int) -> tuple[list[int], list[int]]:
+    """t[0..32] and e[0..count - 1]."""
     t = [2**62]
     for _ in range(32):
         t.append(t[-1] * PHI[s] >> 62)
     e = [2**62]
-    for _ in range(reach):
+    while len(e) < count:
         e.append(e[-1] * t[32] >> 62)
-    free = 2**24 - (2 * reach + 1)
+    return t, e
+
+
+@cache
+def table(s: int, f: int) -> list[int]:
+    """Frequencies of "-8 or less", -7..7, "8 or more"."""
+    t, e = powers(s, 8)
+    free = 2**24 - 17
     sides = []
     for shift in (16 + f, 16 - f):
         tail = [x * t[shift] >> 62 for x in e]
-        sides.append(
-            [1 + ((tail[r - 1] - tail[r] >> 23) * free >> 40) for r in range(1, reach + 1)]
-        )
-    return reach, [*reversed(sides[0]), 2**24 - sum(sides[0]) - sum(sides[1]), *sides[1]]
+        masses = [tail[r - 1] - tail[r] for r in range(1, 8)] + [tail[7]]
+        sides.append([1 + ((mass >> 23) * free >> 40) for mass in masses])
+    return [*reversed(sides[0]), 2**24 - sum(sides[0]) - sum(sides[1]), *sides[1]]
+
+
+@cache
+def excess_table(s: int) -> list[int]:
+    """Frequencies of |r| - 8 = 0, 1 .. T - 8."""
+    reach = max(255, 16 * 2 ** max((s - 18) // 5, 0))
+    count = reach - 7
+    _, e = powers(s, count + 1)
+    others = [
+        1 + ((e[k] - e[k + 1] >> 23) * (2**24 - count) >> 39) for k in range(1, count)
+    ]
+    return [2**24 - sum(others), *others]
 
 
 class RangeDecoder:
@@ -123,8 +138,8 @@ class RangeDecoder:
         self.point = next(self.words) << 32 | next(self.words)
         self.steps = self.symbols = 0
 
-    def symbol(self, key: int) -> int:
-        reach, frequencies = table(key)
+    def symbol(self, frequencies: list[int]) -> int:
+        """The index of a symbol."""
         scale = self.range >> 24
         quantile = (self.point - self.low & MASK) // scale
         assert quantile < 2**24
@@ -139,7 +154,7 @@ class RangeDecoder:
             self.point = self.point << 32 & MASK | next(self.words, 0)
             self.steps += 1
         self.symbols += 1
-        return index - reach
+        return index
 
     def finish(self) -> None:
         """The stream has the length that the encoder gives it."""
@@ -151,35 +166,41 @@ class RangeDecoder:
         assert self.size == self.steps + 1 + again
 
 
-# Offsets of the inputs of d, h, v: (plane row, plane column, i, j).
-INPUTS = (
-    [(0, 0, i, j) for i in range(-1, 3) for j in range(-1, 3) if not {i, j} <= {-1, 2}],
-    [(0, 0, i, j) for i in (-1, 0, 1) for j in (0, 1)]
-    + [(1, 1, i, j) for i in (-1, 0) for j in (-1, 0, 1)],
-    [(0, 0, i, j) for i in (0, 1) for j in (-1, 0, 1)]
-    + [(1, 1, i, j) for i in (-1, 0, 1) for j in (-1, 0)]
-    + [(0, 1, i, j) for i in (0, 1) for j in (-1, 0)],
-)
-PLACES = ((1, 1), (0, 1), (1, 0))
+# (y, x) of the context inputs.
+INPUTS = [(y, x) for y in (-2, -1) for x in (-2, -1, 0, 1, 2)]
+INPUTS += [(0, -2), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 
 
-def positions(h: int, w: int, octaves: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """For each pass its octave, its type (3: base) and its positions in raster order."""
-    s = 2**octaves
-    yield octaves, 3, [(i, j) for i in range(0, h, s) for j in range(0, w, s)]
-    for k in reversed(range(octaves)):
-        s = 2**k
-        for kind, (y, x) in enumerate(PLACES):
-            yield (
-                k,
-                kind,
-                [
-                    (i, j)
-                    for i in range(0, h, s)
-                    for j in range(0, w, s)
-                    if (i // s % 2, j // s % 2) == (y, x)
-                ],
-            )
+def time(i: int, j: int, side: int) -> int:
+    """The pass of a position."""
+    return j % side + 2 * (i % side)
+
+
+def positions(h: int, w: int, side: int) -> Iterator[list[tuple[int, int]]]:
+    """For each pass its positions in their order."""
+    for t in range(3 * side - 2):
+        places = [(i, j) for i in range(h) for j in range(w) if time(i, j, side) == t]
+        yield sorted(places, key=lambda p: (p[0] % side, p[0] // side, p[1] // side))
+
+
+def inputs(
+    grid: Grid, above: Grid | None, i: int, j: int, side: int
+) -> tuple[list[int], list[int], list[int]]:
+    """Context inputs, parents and flags of a position, not clamped."""
+
+    def at(values: Grid, row: int, column: int) -> int:
+        inside = 0 <= row < len(values) and 0 <= column < len(values[0])
+        return values[row][column] if inside else 0
+
+    here = time(i, j, side)
+    x = [
+        at(grid, i + dy, j + dx) if time(i + dy, j + dx, side) < here else 0 for dy, dx in INPUTS
+    ]
+    p = []
+    if above is not None:
+        p = [at(above, i // 2 + y, j // 2 + x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    v, u = i % side, j % side
+    return x, p, [1, int(u == 0), int(v == 0), int(u == side - 1), int(v == side - 1)]
 
 
 class Network:
@@ -189,65 +210,27 @@ class Network:
         self.c = c
         self.first = tensors["context.first"].fixed(6)
         self.parent = tensors["context.parent"].fixed(6) if c.levels > 1 else [[]] * c.w
-        self.bias = tensors["context.bias"].fixed(12)
+        self.bias = tensors["context.bias"].fixed(6)
         self.hidden = tensors["context.hidden"].fixed(6)
         self.hidden_bias = [row[0] for row in tensors["context.hidden_bias"].fixed(12)]
         self.out = tensors["context.out"].fixed(8)
         self.level = tensors["context.level"].fixed(12)
 
-    def predict(
-        self, kind: int, octave: int, level: int, x: list[int], p: list[int]
-    ) -> tuple[int, int]:
-        """mu and s from inputs and parents."""
-        m, w = self.c.m, range(self.c.w)
-        x = [clamp(v, -127, 127) for v in x]
-        p = [clamp(v, -127, 127) for v in p]
-        if m == 2:
-            x += [abs(v) for v in x]
-        start = (0, 12 * m, 24 * m, 0)[kind]
-        column = 3 * self.c.octaves if kind == 3 else 3 * octave + kind
+    def predict(self, level: int, x: list[int], p: list[int], e: list[int]) -> tuple[int, int]:
+        """mu and s from context inputs, parents and flags."""
+        w = range(self.c.w)
         a0 = []
         for r in w:
-            total = sum(self.first[r][start + i] * v for i, v in enumerate(x))
-            total += sum(self.parent[r][i] * v for i, v in enumerate(p))
-            a0.append(clamp(64 * total + self.bias[r][column] + 32 >> 6, 0, 4095))
+            total = sum(self.first[r][i] * clamp(v, -127, 127) for i, v in enumerate(x))
+            total += sum(self.parent[r][i] * clamp(v, -127, 127) for i, v in enumerate(p))
+            total += sum(self.bias[r][i] * v for i, v in enumerate(e))
+            a0.append(clamp(total, 0, 4095))
         a1 = []
         for r in w:
             total = sum(self.hidden[r][i] * a0[i] for i in w) + 64 * a0[r] + self.hidden_bias[r]
             a1.append(clamp(total + 32 >> 6, 0, 4095))
         y = [sum(self.out[r][i] * a1[i] for i in w) + 4 * self.level[r][level] for r in (0, 1)]
         return clamp(y[0] + 256 >> 9, -32736, 32736), clamp(44 + (y[1] + 1024 >> 11), 0, 63)
-
-
-def predict_pass(
-    network: Network,
-    grid: Grid,
-    above: Grid | None,
-    level: int,
-    octave: int,
-    kind: int,
-    places: list[tuple[int, int]],
-) -> list[tuple[int, int]]:
-    """mu and s of every position of a pass, raster order."""
-
-    def at(values: Grid, i: int, j: int) -> int:
-        return values[i][j] if 0 <= i < len(values) and 0 <= j < len(values[0]) else 0
-
-    found = []
-    s = 2**octave
-    for i, j in places:
-        x = []
-        if kind < 3:
-            a, b = i // s // 2, j // s // 2
-            x = [
-                at(grid, s * (2 * (a + di) + y), s * (2 * (b + dj) + z))
-                for y, z, di, dj in INPUTS[kind]
-            ]
-        p = []
-        if above is not None:
-            p = [at(above, i // 2 + di, j // 2 + dj) for di in (-1, 0, 1) for dj in (-1, 0, 1)]
-        found.append(network.predict(kind, octave, level, x, p))
-    return found
 
 
 def decode_segment(
@@ -263,21 +246,22 @@ def decode_segment(
     grids: list[Grid] = [
         [[0] * -(-width // 2**n) for _ in range(-(-height // 2**n))] for n in levels
     ]
+    side = network.c.side
     for level, grid in reversed(list(zip(levels, grids, strict=True))):
-        for octave, kind, places in positions(len(grid), len(grid[0]), network.c.octaves):
-            predicted = predict_pass(network, grid, above, level, octave, kind, places)
+        for places in positions(len(grid), len(grid[0]), side):
             work = []
-            for rank, (place, (mu, s)) in enumerate(zip(places, predicted, strict=True)):
+            for i, j in places:
+                mu, s = network.predict(level, *inputs(grid, above, i, j, side))
                 n = mu + 16 >> 5
-                grid[place[0]][place[1]] = n
-                if s:
-                    f = mu - 32 * n
-                    k = 0 if s < 10 else 1 if s < 16 else 2
-                    known = (abs(f) + (1 << k >> 1)) >> k << k
-                    work.append((17 * s + known, rank, place, f))
-            for key, _, (i, j), f in sorted(work):
-                r = decoder.symbol(key)
-                grid[i][j] += r if f >= 0 else -r
+                work.append((i, j, n, mu - 32 * n, s))
+            far = []
+            for i, j, n, f, s in work:
+                r = decoder.symbol(table(s, abs(f))) - 8 if s else 0
+                grid[i][j] = n + (r if f >= 0 else -r)
+                if abs(r) == 8:
+                    far.append((s, len(far), i, j, r if f >= 0 else -r))
+            for s, _, i, j, r in sorted(far):
+                grid[i][j] += (1 if r > 0 else -1) * decoder.symbol(excess_table(s))
         above = grid
     decoder.finish()
     return grids

@@ -16,8 +16,7 @@ configs = st.builds(
     hidden=st.integers(1, 64),
     residuals=st.integers(0, 4),
     width=st.integers(1, 64),
-    octaves=st.integers(0, 4),
-    magnitudes=st.booleans(),
+    block=st.integers(3, 8),
     tile=st.sampled_from([0, *range(8, 16)]),
 )
 
@@ -54,12 +53,12 @@ def test_tiles_cover_every_grid_once(config: CoreConfig, height: int, width: int
 
 
 def test_tensors_are_those_of_the_specification() -> None:
-    config = CoreConfig(levels=3, hidden=8, residuals=1, width=4, octaves=2, magnitudes=True)
+    config = CoreConfig(levels=3, hidden=8, residuals=1, width=4)
     specs = {spec.name: spec.shape for spec in config.tensors({"y": 9, "x": 9}, 3)}
     assert list(specs.items()) == [
-        ("context.first", (4, 80)),
+        ("context.first", (4, 16)),
         ("context.parent", (4, 9)),
-        ("context.bias", (4, 7)),
+        ("context.bias", (4, 5)),
         ("context.hidden", (4, 4)),
         ("context.hidden_bias", (4,)),
         ("context.out", (2, 4)),
@@ -96,9 +95,9 @@ def test_work_grows_with_the_image_and_the_network() -> None:
         {"hidden": 65},
         {"residuals": 5},
         {"width": 0},
-        {"octaves": 5},
-        {"octaves": -1},
-        {"magnitudes": 1},
+        {"block": 9},
+        {"block": 2},
+        {"block": True},
         {"prior": 200},
         {"tile": 7},
         {"tile": 16},
@@ -113,13 +112,14 @@ def test_impossible_networks_are_refused(changes: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("position", "value", "error", "words"),
     [
+        (9, 1, VersionError, "table set 1 of network family 1"),
         (10, 2, VersionError, "network family 2"),
         (11, 0, CorruptError, "levels"),
         (11, 11, CorruptError, "levels"),
         (12, 0, CorruptError, "hidden"),
         (13, 5, CorruptError, "residuals"),
         (14, 65, CorruptError, "width"),
-        (15, 10, CorruptError, "octaves"),
+        (15, 9, CorruptError, "block"),
         (16, 200, VersionError, "prior 200"),
         (17, 7, CorruptError, "tile"),
         (17, 255, CorruptError, "tile"),

@@ -114,6 +114,7 @@ def test_every_single_byte_change_is_refused_or_a_valid_header() -> None:
         (4, 17, LimitError, "bit depth"),
         (8, 0xFE, CorruptError, "subsampling"),
         (9, 9, VersionError, "table set 9"),
+        (9, 2, VersionError, "table set 2 of network family 0"),
         (10, 2, VersionError, "network family 2"),
         (11, 99, CorruptError, "partition code 99"),
         (11, 2, CorruptError, "partition"),

@@ -44,8 +44,7 @@ SIZES = st.one_of(
     size=SIZES,
     levels=st.integers(1, 8),
     width=st.integers(1, 24),
-    octaves=st.integers(0, 4),
-    magnitudes=st.booleans(),
+    block=st.integers(3, 6),
     spread=st.sampled_from([0.0, 0.3, 3.0, 150.0, 4000.0, 1e8]),
     weights=st.sampled_from([0.5, 10.0, 40.0]),
 )
@@ -54,12 +53,11 @@ def test_any_grids_round_trip(
     size: tuple[int, int],
     levels: int,
     width: int,
-    octaves: int,
-    magnitudes: bool,
+    block: int,
     spread: float,
     weights: float,
 ) -> None:
-    config = CoreConfig(levels=levels, width=width, octaves=octaves, magnitudes=magnitudes)
+    config = CoreConfig(levels=levels, width=width, block=block)
     network = network_of(config, seed, weights)
     grids = core_grids(config, *size, spread, seed)
     before = [grid.copy() for grid in grids]
@@ -83,21 +81,18 @@ def test_any_grids_round_trip(
     seed=st.integers(0, 2**31),
     size=st.tuples(st.integers(1, 17), st.integers(1, 17)),
     levels=st.integers(1, 8),
-    octaves=st.integers(0, 4),
-    magnitudes=st.booleans(),
+    block=st.integers(3, 6),
     spread=st.sampled_from([0.3, 3.0, 150.0, 4000.0]),
 )
 def test_the_second_implementation_decodes_the_same(
-    seed: int, size: tuple[int, int], levels: int, octaves: int, magnitudes: bool, spread: float
+    seed: int, size: tuple[int, int], levels: int, block: int, spread: float
 ) -> None:
-    config = CoreConfig(levels=levels, width=5, octaves=octaves, magnitudes=magnitudes)
+    config = CoreConfig(levels=levels, width=5, block=block)
     tensors = named(config, seed, 10)
     data, seen = encode_segment(
         ContextNetwork(config, tensors), core_grids(config, *size, spread, seed)
     )
-    plain = reference.Config(
-        size[1], size[0], 1, levels, 1, 0, 5, octaves, 1 + magnitudes, config.tile
-    )
+    plain = reference.Config(size[1], size[0], 1, levels, 1, 0, 5, 2**block, config.tile)
     other = reference.Network(
         plain,
         {
@@ -111,7 +106,7 @@ def test_the_second_implementation_decodes_the_same(
 @pytest.mark.parametrize("scale", [1, 9, 10, 15, 16, 40, 63])
 @pytest.mark.parametrize("mean32", [0, 13, 15, -16, 32736, -32736])
 def test_latents_at_the_reach_are_kept_and_beyond_it_clamped(scale: int, mean32: int) -> None:
-    config = CoreConfig(levels=1, octaves=2, width=1)
+    config = CoreConfig(levels=1, block=3, width=1)
     network = constant(config, mean32, scale)
     nearest, reach = (mean32 + 16) >> 5, latent_support(scale)
     values = nearest + np.arange(-reach - 2, reach + 3, dtype=np.int64)

@@ -6,15 +6,15 @@ import pytest
 
 from formats.errors import CorruptError
 from formats.tables import (
+    FAR,
     GAUSSIAN,
     LATENT_SCALES,
-    LATENT_TABLES,
     OFFSETS,
     PHI,
     TABLES,
     THETA,
     TOTAL,
-    coarseness,
+    excess_frequencies,
     frequencies,
     latent_frequencies,
     latent_support,
@@ -73,11 +73,7 @@ def test_unknown_table_is_refused() -> None:
             frequencies(table)
 
 
-LATENT_KEYS = [
-    scale * OFFSETS + offset
-    for scale in range(1, LATENT_SCALES)
-    for offset in range(0, OFFSETS, 1 << coarseness(scale))
-]
+KEYS = [(scale, offset) for scale in range(1, LATENT_SCALES) for offset in range(OFFSETS)]
 
 
 def test_latent_constants_are_the_floor_of_the_exponential() -> None:
@@ -88,34 +84,44 @@ def test_latent_constants_are_the_floor_of_the_exponential() -> None:
         assert phi == int((-1 / (32 * b)).exp() * 2**62)
 
 
-@pytest.mark.parametrize("key", LATENT_KEYS)
-def test_latent_frequencies_are_those_of_the_specification(key: int) -> None:
-    reach = latent_support(key // OFFSETS)
-    f = latent_frequencies(key)
-    assert (reach, f.tolist()) == reference_core.table(key)
-    assert f.shape == (2 * reach + 1,)
+@pytest.mark.parametrize(("scale", "offset"), KEYS)
+def test_latent_frequencies_are_those_of_the_specification(scale: int, offset: int) -> None:
+    f = latent_frequencies()[scale, offset]
+    assert f.tolist() == reference_core.table(scale, offset)
     assert int(f.min()) >= 1
     assert int(f.sum()) == TOTAL
-    assert np.all(np.diff(f[reach + 1 :]) <= 0)
-    assert np.all(np.diff(f[:reach]) >= 0)
-    if key % OFFSETS == 0:  # mean 0
+    inner = f[1:-1]
+    assert np.all(np.diff(inner[FAR:]) <= 0)
+    assert np.all(np.diff(inner[: FAR - 1]) >= 0)
+    if offset == 0:
         assert np.array_equal(f, f[::-1])
     else:  # the mean is positive: right is likelier than left
-        assert np.all(f[reach + 1 :] >= f[reach - 1 :: -1])
-    if key % OFFSETS == 16:  # half way between 0 and 1, mirrored there but for the remainder
-        assert abs(int(f[reach] - f[reach + 1])) <= 2 * reach
+        assert np.all(f[FAR + 1 :] >= f[FAR - 1 :: -1])
+    if offset == 16:  # half way between 0 and 1, mirrored there but for the remainder
+        assert abs(int(f[FAR] - f[FAR + 1])) <= 4 * FAR
 
 
-@pytest.mark.parametrize("key", LATENT_KEYS[::7])
-def test_latent_tables_match_the_integrated_distribution(key: int) -> None:
-    scale, offset = divmod(key, OFFSETS)
+@pytest.mark.parametrize("scale", range(1, LATENT_SCALES))
+def test_excess_frequencies_are_those_of_the_specification(scale: int) -> None:
+    f = excess_frequencies(scale)
+    assert f.tolist() == reference_core.excess_table(scale)
+    assert f.shape == (latent_support(scale) - FAR + 1,)
+    assert int(f.min()) >= 1
+    assert int(f.sum()) == TOTAL
+    assert np.all(np.diff(f) <= 0)
+
+
+@pytest.mark.parametrize(("scale", "offset"), KEYS[::7])
+def test_latent_tables_match_the_integrated_distribution(scale: int, offset: int) -> None:
     b, mean = 2.0 ** ((scale - 22) / 5), offset / 32
     reach = latent_support(scale)
     edges = np.arange(-reach, reach + 2) - 0.5 - mean
     cdf = np.where(edges < 0, np.exp(-np.abs(edges) / b) / 2, 1 - np.exp(-np.abs(edges) / b) / 2)
     expected = np.diff(cdf)
-    found = latent_frequencies(key) / TOTAL
-    # Every symbol has one 2^-24 for itself: 2 T + 1 of them are taken from the others.
+    near = latent_frequencies()[scale, offset] / TOTAL
+    excess = excess_frequencies(scale) / TOTAL
+    found = np.concatenate([near[0] * excess[::-1], near[1:-1], near[-1] * excess])
+    # Every symbol has one 2^-24 for itself, which is taken from the others.
     assert np.abs(found - expected).max() < (2 * reach + 3) / TOTAL
     inside = expected > 0
     divergence = (expected[inside] * np.log2(expected[inside] / found[inside])).sum()
@@ -132,21 +138,16 @@ def test_latent_reach_is_about_sixteen_scales() -> None:
 
 def test_latent_tables_are_frozen() -> None:
     """A change here breaks every file of core fusion ever written."""
-    digest = hashlib.sha256()
-    for key in LATENT_KEYS:
-        digest.update(latent_frequencies(key).astype("<i8").tobytes())
-    assert digest.hexdigest() == "15a44f3529e2d4c006610f5602b2c88ec3723a0afb6683d5625c7a6cd57a6581"
-    with pytest.raises(ValueError, match="read-only"):
-        latent_frequencies(17)[0] = 2
+    digest = hashlib.sha256(latent_frequencies()[1:].astype("<i8").tobytes())
+    for scale in range(1, LATENT_SCALES):
+        digest.update(excess_frequencies(scale).astype("<i8").tobytes())
+    assert digest.hexdigest() == "bf472d88fc03d7700ab50623b425767ffa5cb47bf52a43e822aa4e61d63261ca"
+    for table in (latent_frequencies(), excess_frequencies(5)):
+        with pytest.raises(ValueError, match="read-only"):
+            table[...] = 2
 
 
 def test_unknown_latent_scale_is_refused() -> None:
-    for key in (-1, 0, 16, LATENT_TABLES):
+    for scale in (-1, 0, LATENT_SCALES):
         with pytest.raises(CorruptError, match="latent scale"):
-            latent_frequencies(key)
-
-
-def test_means_finer_than_a_scale_knows_are_refused() -> None:
-    for scale, offset in ((10, 1), (16, 2), (63, 15)):
-        with pytest.raises(CorruptError, match="means in multiples"):
-            latent_frequencies(scale * OFFSETS + offset)
+            excess_frequencies(scale)

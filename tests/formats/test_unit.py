@@ -23,7 +23,7 @@ from formats.weights import CodedTensor
 from tests.formats.factory import core_grids, core_tensors, image_file, image_header
 from tests.formats.test_container import END, START, chunk
 
-SMALL = CoreConfig(levels=3, hidden=3, residuals=1, width=4, octaves=2)
+SMALL = CoreConfig(levels=3, hidden=3, residuals=1, width=4, block=3)
 
 
 def header_of(config: CoreConfig, height: int, width: int, channels: int = 3) -> Header:
@@ -48,12 +48,12 @@ def silent(config: CoreConfig, channels: int = 3) -> bytes:
     ("height", "width", "channels", "config"),
     [
         (37, 53, 3, CoreConfig()),
-        (1, 1, 1, CoreConfig(levels=1, octaves=0)),
-        (7, 7, 3, CoreConfig(levels=3, octaves=4, magnitudes=True)),
+        (1, 1, 1, CoreConfig(levels=1, block=3)),
+        (7, 7, 3, CoreConfig(levels=3, block=8)),
         (1, 300, 3, CoreConfig(tile=8, width=3)),
         (300, 600, 3, CoreConfig(tile=8, width=8)),
         (300, 600, 3, CoreConfig(tile=8, levels=3, width=8)),
-        (20, 30, 4, CoreConfig(octaves=0, levels=8, width=3)),
+        (20, 30, 4, CoreConfig(block=3, levels=8, width=3)),
     ],
 )
 def test_files_of_core_fusion_round_trip(
@@ -264,9 +264,9 @@ def test_bombs_are_refused_before_allocation() -> None:
     assert peak_of(again) < 2**20
 
 
-@pytest.mark.parametrize(("octaves", "bytes_per_latent"), [(0, 48), (3, 24)])
-def test_memory_is_a_small_multiple_of_the_latents(octaves: int, bytes_per_latent: int) -> None:
-    config = CoreConfig(levels=1, hidden=1, residuals=0, width=1, octaves=octaves)
+@pytest.mark.parametrize(("block", "bytes_per_latent"), [(3, 32), (5, 24), (8, 24)])
+def test_memory_is_a_small_multiple_of_the_latents(block: int, bytes_per_latent: int) -> None:
+    config = CoreConfig(levels=1, hidden=1, residuals=0, width=1, block=block)
     side = 1000
     unit = unpack_core_unit(payload_of(config, 8, 8), 0, header_of(config, 8, 8))
     wide = CoreUnit(0, unit.tensors, unit.network, side, side, config.segments(side, side), [b""])

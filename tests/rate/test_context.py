@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from codec.rate import ContextRate, jobs
 from codec.rate.predictor import TorchContextNetwork
+from formats.blocks import BlockGrid
 from formats.context import CONTEXT_BITS, ContextNetwork
 from formats.core import CoreConfig
 from formats.errors import CorruptError, InputError
 from formats.latents import decode_segment, encode_segment, level_bits
-from formats.lattice import passes, plane
 from formats.weights import CodedTensor
 
 CPU = torch.device("cpu")
@@ -41,19 +41,19 @@ def random_weights(config: CoreConfig, spread: float = 0.3) -> dict[str, torch.T
     }
 
 
-@pytest.mark.parametrize("chunk", [40, 4096], ids=["slices", "gathered"])
-@pytest.mark.parametrize("magnitudes", [False, True])
+@pytest.mark.parametrize("chunk", [40, 4096], ids=["bands", "gathered"])
+@pytest.mark.parametrize("levels", [1, 3])
 @pytest.mark.parametrize("size", [(16, 24), (9, 13), (1, 1), (7, 1)])
 def test_gradients_are_those_of_finite_differences(
     double: None,
     monkeypatch: pytest.MonkeyPatch,
     chunk: int,
-    magnitudes: bool,
+    levels: int,
     size: tuple[int, int],
 ) -> None:
     monkeypatch.setattr(jobs, "CHUNK", chunk)
     torch.manual_seed(1)
-    config = CoreConfig(levels=3, width=5, octaves=2, magnitudes=magnitudes)
+    config = CoreConfig(levels=levels, width=5, block=3)
     rate = ContextRate(config, *size, CPU)
     weights = random_weights(config)
     latents = random_latents(config, *size, 1.5)
@@ -80,7 +80,7 @@ def test_gradients_are_those_of_finite_differences(
 
 
 @pytest.mark.parametrize(("size", "tile"), [((48, 64), 0), ((260, 384), 8)])
-def test_slices_and_indices_give_the_same(
+def test_bands_and_indices_give_the_same(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], tile: int
 ) -> None:
     config = CoreConfig(levels=4, width=6, tile=tile)
@@ -88,9 +88,9 @@ def test_slices_and_indices_give_the_same(
     monkeypatch.setattr(jobs, "CHUNK", 2**20)
     whole = ContextRate(config, *size, CPU)(weights, latents)
     monkeypatch.setattr(jobs, "CHUNK", 50)
-    sliced = ContextRate(config, *size, CPU)
-    assert any(isinstance(job, jobs.SliceJob) for job in sliced.jobs)
-    parts = sliced(weights, latents)
+    banded = ContextRate(config, *size, CPU)
+    assert any(isinstance(job, jobs.BandJob) for job in banded.jobs)
+    parts = banded(weights, latents)
     torch.testing.assert_close(parts.bits, whole.bits)
     torch.testing.assert_close(parts.latents, whole.latents, rtol=1e-4, atol=1e-4)
     for name, value in whole.weights.items():
@@ -135,9 +135,9 @@ def coded_network(
     height=st.integers(1, 21),
     width=st.integers(1, 21),
     levels=st.integers(1, 5),
-    octaves=st.integers(0, 4),
+    block=st.integers(3, 5),
     units=st.integers(1, 9),
-    magnitudes=st.booleans(),
+    chunk=st.sampled_from([20, 12288]),
 )
 def test_torch_computes_the_integers_of_the_definition(
     seed: int,
@@ -146,12 +146,12 @@ def test_torch_computes_the_integers_of_the_definition(
     height: int,
     width: int,
     levels: int,
-    octaves: int,
+    block: int,
     units: int,
-    magnitudes: bool,
+    chunk: int,
 ) -> None:
     rng = np.random.default_rng(seed)
-    config = CoreConfig(levels=levels, octaves=octaves, width=units, magnitudes=magnitudes)
+    config = CoreConfig(levels=levels, block=block, width=units)
     coded, weights = coded_network(config, rng, spread)
     try:
         network = ContextNetwork(config, coded)
@@ -160,22 +160,26 @@ def test_torch_computes_the_integers_of_the_definition(
     shapes = config.level_shapes(height, width)
     grids = [rng.integers(-reach, reach + 1, shape).astype(np.int32) for shape in shapes]
     flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids])).float()
-    mean, scale = ContextRate(config, height, width, CPU).predict(weights, flat)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "CHUNK", chunk)
+        mean, scale = ContextRate(config, height, width, CPU).predict(weights, flat)
     torch_network = TorchContextNetwork(network, CPU)
-    parent, start = None, flat.numel()
+    above, start = None, flat.numel()
     for level in reversed(range(levels)):
         start -= grids[level].size
         means = mean[start : start + grids[level].size].view(shapes[level]).numpy()
         scales = scale[start : start + grids[level].size].view(shapes[level]).numpy()
-        for step in passes(grids[level], octaves, parent):
+        known = BlockGrid(shapes[level], 1 << block, above)
+        values, planes = known.split(grids[level]), [known.split(means), known.split(scales)]
+        for step in known.passes():
             expected = network.predict(step, level)
-            for got in (
-                torch_network.predict(step, level),
-                (means[step.rows, step.cols].ravel(), scales[step.rows, step.cols].ravel()),
-            ):
-                np.testing.assert_array_equal(got[0], expected[0])
-                np.testing.assert_array_equal(got[1], expected[1])
-        parent = plane(grids[level])
+            inside = slice(None) if step.inside is None else step.inside
+            for number, got in enumerate(torch_network.predict(step, level)):
+                np.testing.assert_array_equal(got, expected[number])
+                of_loss = step.of(planes[number]).reshape(-1)
+                np.testing.assert_array_equal(of_loss[inside], expected[number][inside])
+            known.put(step, step.of(values).reshape(-1))
+        above = grids[level]
 
 
 @pytest.mark.parametrize("levels", [2, 5])
@@ -198,21 +202,26 @@ def test_tiles_see_the_shared_levels_and_nothing_else(levels: int) -> None:
     )
     for segment in config.segments(*size):
         end = segment.levels.stop
-        parent = plane(grids[end][segment.crop(end)]) if end < levels else None
+        above = grids[end][segment.crop(end)] if end < levels else None
         for level in reversed(segment.levels):
             part = segment.crop(level)
-            for step in passes(grids[level][part], config.octaves, parent):
+            own = np.ascontiguousarray(grids[level][part])
+            known = BlockGrid(own.shape, 1 << config.block, above)
+            values = known.split(own)
+            for step in known.passes():
+                inside = slice(None) if step.inside is None else step.inside
                 expected = network.predict(step, level)
                 for got, wanted in zip((means, scales), expected, strict=True):
-                    values = got[level][part][step.rows, step.cols].ravel()
-                    np.testing.assert_array_equal(values, wanted)
-            parent = plane(grids[level][part])
+                    found = step.of(known.split(got[level][part])).reshape(-1)
+                    np.testing.assert_array_equal(found[inside], wanted[inside])
+                known.put(step, step.of(values).reshape(-1))
+            above = own
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_streams_decode_alike_with_numpy_and_torch(threads: int) -> None:
     rng = np.random.default_rng(3)
-    config = CoreConfig(levels=4, width=8, magnitudes=True)
+    config = CoreConfig(levels=4, width=8)
     coded, _ = coded_network(config, rng, 6.0)
     network = ContextNetwork(config, coded)
     shapes = config.level_shapes(40, 56)

@@ -32,13 +32,12 @@ class SumOfRows(Collector):
     ("config", "height", "width"),
     [
         (SMALL, 24, 20),
-        (CoreConfig(levels=4, width=5, hidden=4, magnitudes=True, octaves=2), 21, 31),
-        (CoreConfig(levels=1, width=5, hidden=4, octaves=1), 21, 31),
-        (CoreConfig(levels=2, width=4, hidden=4, octaves=0), 30, 30),
-        (CoreConfig(levels=3, width=3, hidden=4, magnitudes=True), 130, 140),
-        (CoreConfig(levels=5, width=4, hidden=4, octaves=2, tile=8), 300, 300),
+        (CoreConfig(levels=4, width=5, hidden=4, block=3), 21, 31),
+        (CoreConfig(levels=1, width=5, hidden=4, block=3), 21, 31),
+        (CoreConfig(levels=3, width=3, hidden=4), 170, 180),
+        (CoreConfig(levels=5, width=4, hidden=4, block=4, tile=8), 300, 300),
     ],
-    ids=["gathered", "magnitudes", "one level", "base only", "slices", "tiles"],
+    ids=["gathered", "small blocks", "one level", "bands", "tiles"],
 )
 def test_rows_are_the_derivatives(config: CoreConfig, height: int, width: int) -> None:
     net, _, latents = noisy_net(0, config, height, width)
