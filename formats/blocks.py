@@ -54,7 +54,7 @@ def _view(source: Floats | Grid, offset: int, shape: tuple[int, ...], strides: A
     return np.ndarray(shape, source.dtype, whole, offset, strides)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pass:
     """Positions of one grid that are coded together: some positions of a block, in all blocks.
 
@@ -75,7 +75,7 @@ class Pass:
     windows: tuple[Floats, ...]
     parent: Floats | None
     flags: Floats
-    inside: npt.NDArray[np.bool_] | None
+    inside: npt.NDArray[np.bool_] | None = None
 
     def of(self, planes: npt.NDArray[Any], border: tuple[int, int] = (0, 0)) -> npt.NDArray[Any]:
         """The values at these positions of planes (rows, columns, blocks), as a view.
@@ -115,6 +115,10 @@ class BlockGrid:
             (rows + border[0], columns + border[1], *self._blocks), np.float32
         )
         self._above = None if above is None else self._parents(above)
+        v, u = np.indices(self._block)
+        last = side - 1
+        flags = [np.ones(self._block), u == 0, v == 0, u == last, v == last]
+        self._flags: Floats = np.array(flags, np.float32)
         self._inside: npt.NDArray[np.bool_] | None = None
         if any(len_ % size for len_, size in zip(shape, self._block, strict=True)):
             self._inside = self.split(np.ones(shape, np.bool_))
@@ -177,17 +181,13 @@ class BlockGrid:
             offset = first * down + (time // 2 - first) * right
             strides = (2 * down, right, down - right, blocks)
             parent = _view(self._above, offset, (3, 3, *shape), strides)
-        flags = np.zeros((FLAGS, shape[0]), np.float32)
-        flags[0] = 1
-        v = np.arange(first, last + 1)
-        u = time - 2 * v
-        for row, flag in enumerate((u == 0, v == 0, u == self.side - 1, v == self.side - 1), 1):
-            flags[row] = flag
-        step = Pass(time, first, shape, tuple(windows), parent, flags, None)
-        if self._inside is None:
-            return step
-        inside = step.of(self._inside).reshape(-1)
-        return Pass(time, first, shape, tuple(windows), parent, flags, inside)
+        plane, down, right = self._flags.strides
+        offset = first * down + (time - 2 * first) * right
+        flags = _view(self._flags, offset, (FLAGS, shape[0]), (plane, down - 2 * right))
+        step = Pass(time, first, shape, tuple(windows), parent, flags)
+        if self._inside is not None:
+            step.inside = step.of(self._inside).reshape(-1)
+        return step
 
     def put(self, step: Pass, values: Grid) -> None:
         """Make the values (n,) of a pass known; those outside the grid must be zero."""
@@ -196,7 +196,7 @@ class BlockGrid:
         rows, columns = self._block
         known = self._known[_ABOVE:, _LEFT:]
         flat = self._known.reshape(*self._known.shape[:2], -1)
-        clipped = np.clip(values, -LIMIT, LIMIT)
+        clipped = np.minimum(np.maximum(values, -LIMIT), LIMIT)
         step.of(flat, (_ABOVE, _LEFT))[...] = clipped
         # Neighbouring blocks see the first two columns of the block to the right and the first
         # row of the blocks below. What is to the left or above comes too late for them.

@@ -61,10 +61,30 @@ def _model(table: int) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _latent_models() -> tuple[Any, npt.NDArray[np.float64]]:
-    """The family of all tables of latents, and its parameters, one row a key."""
+def _latent_models() -> tuple[Any, npt.NDArray[np.float32]]:
+    """The family of all tables of latents, and its parameters, one row a key.
+
+    Integers up to 2^24, and all their partial sums, are exact in single precision.
+    """
     family = _constriction().model.Categorical(perfect=False)
-    return family, _weights(latent_frequencies().reshape(-1, 2 * FAR + 1))
+    rows = _weights(latent_frequencies().reshape(-1, 2 * FAR + 1)).astype(np.float32)
+    return family, rows
+
+
+class _Parameters:
+    """The rows of `_latent_models` for the keys of a pass, in a buffer that is used again."""
+
+    def __init__(self) -> None:
+        self._buffer = np.empty((0, 2 * FAR + 1), np.float32)
+
+    def __call__(self, keys: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        """(n, 17), valid until the next call. Fresh memory would take ten times as long."""
+        if len(keys) > len(self._buffer):
+            self._buffer = np.empty((len(keys), 2 * FAR + 1), np.float32)
+        found = self._buffer[: len(keys)]
+        # Keys come from the network and are in range; "clip" writes without a copy between.
+        np.take(_latent_models()[1], keys, axis=0, out=found, mode="clip")
+        return found
 
 
 @lru_cache(maxsize=LATENT_SCALES)
@@ -213,6 +233,7 @@ class LatentEncoder:
 
     def __init__(self) -> None:
         self._coder = _constriction().queue.RangeEncoder()
+        self._parameters = _Parameters()
 
     def encode(self, keys: npt.NDArray[np.intp], residuals: Symbols) -> None:
         """Code the residuals of a pass.
@@ -221,11 +242,14 @@ class LatentEncoder:
             keys: (n,) scale * OFFSETS + mean in 1/32.
             residuals: (n,) int32, within the reach of their scales.
         """
-        if not keys.size:
-            return
-        family, rows = _latent_models()
+        if keys.size:
+            self._encode(keys, residuals, self._parameters(keys))
+
+    def _encode(
+        self, keys: npt.NDArray[np.intp], residuals: Symbols, parameters: npt.NDArray[np.float32]
+    ) -> None:
         near = np.clip(residuals, -FAR, FAR) + np.int32(FAR)
-        self._coder.encode(near, family, rows[keys])
+        self._coder.encode(near, _latent_models()[0], parameters)
         for scale, places in _far(keys, np.abs(residuals) >= FAR):
             self._coder.encode(np.abs(residuals[places]) - np.int32(FAR), _excess_model(scale))
 
@@ -253,6 +277,7 @@ class LatentDecoder:
         words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
         self._coder = _constriction().queue.RangeDecoder(words)
         self._again = LatentEncoder()
+        self._parameters = _Parameters()
         self._size = len(data)
         self._where = where
 
@@ -264,16 +289,16 @@ class LatentDecoder:
         """
         if not keys.size:
             return np.zeros(0, np.int32)
-        family, rows = _latent_models()
+        parameters = self._parameters(keys)
         try:
-            found: Symbols = self._coder.decode(family, rows[keys])
+            found: Symbols = self._coder.decode(_latent_models()[0], parameters)
             found -= FAR
             for scale, places in _far(keys, np.abs(found) == FAR):
                 excess = self._coder.decode(_excess_model(scale), len(places))
                 found[places] += np.sign(found[places]) * excess
         except (AssertionError, ValueError) as error:
             raise CorruptError(f"{self._where}: the stream is invalid: {error}") from error
-        self._again.encode(keys, found)
+        self._again._encode(keys, found, parameters)
         return found
 
     def finish(self) -> None:

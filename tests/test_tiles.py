@@ -53,7 +53,7 @@ def test_a_crop_decodes_what_it_touches_and_equals_the_whole(levels: int) -> Non
     data = file_of(levels)
     whole = codec.decode(data, device="cpu")
     half = codec.decode(data, device="cpu", scale=0.5)
-    assert whole.std() > 5
+    assert whole.std() > 3
     for x, y, w, h in ((300, 300, 100, 100), (0, 0, 1, 1), (1099, 699, 1, 1), (200, 500, 80, 200)):
         decoder = decoder_of(data)
         assert isinstance(decoder.tiles, TiledLatents)

@@ -1,24 +1,20 @@
-"""What the order of the latents costs: the same fit with other contexts than the interlaced one.
+"""What the order of the latents costs: the codec's blocks of several sizes against a serial context.
 
     python tools/ablate_order.py KODAK [--items 8@384x256:0.001,20@384x256:0.004] [--steps 600]
 
-serial      row after row; the 16 nearest latents that come before, as in C3 and Cool-chic
-interlaced  the codec's: 10 passes a grid with three octaves, whatever the grid's size
-blocks B    all blocks of BxB side by side, each row after row with a lag of two columns, so that
-            3 B - 2 passes do a grid; the 5x5 window, of which a latent sees what came before,
-            in other blocks too, and six inputs that say which of its neighbours did
+serial     row after row; the 16 nearest latents that come before, as in C3 and Cool-chic
+blocks B   all blocks of BxB side by side (formats/blocks.py): 3 B - 2 passes do a grid
 
 All see the 3x3 window of the coarser grid too; layers, start, optimiser and schedule are the same.
-No prior: there is none but for the interlaced order. Nor is there a decoder, so J = MSE + lambda
-bpp is that of the rounded latents at the end of the soft stage, with the rate that the real-valued
-network says, network weights not counted (the interlaced first layer has 40 inputs a unit, the
-serial one 16, that of blocks 30).
+No prior: there is none for the serial order. Nor is there a decoder, so J = MSE + lambda bpp is that
+of the rounded latents at the end of the soft stage, with the rate that the real-valued network
+says, network weights not counted.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,72 +28,42 @@ from codec.network.presets import core_network
 from codec.rate.context import LARGEST, RateResult, log_scale_of
 from codec.rate.laplace import laplace_bits_each
 from codec.signal import to_signal
-from formats.lattice import LIMIT
-
-Time = Callable[[Tensor, Tensor], Tensor]
-"""When a latent is coded, from its row and column."""
+from formats.blocks import LIMIT, WINDOW
 
 NEAR = [(-2, x) for x in range(-2, 3)] + [(-1, x) for x in range(-3, 4)]
 NEAR += [(0, x) for x in range(-4, 0)]
-AROUND = [(y, x) for y in range(-2, 3) for x in range(-2, 3) if (y, x) != (0, 0)]
-FLAGGED = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, 0)]
+assert len(NEAR) == len(WINDOW)
 
 
-def row_by_row(y: Tensor, x: Tensor) -> Tensor:
-    """Raster order."""
-    return y * 2**20 + x
-
-
-def in_blocks(side: int) -> Time:
-    """All blocks together; a row starts when the one above is two columns ahead."""
-    return lambda y, x: 2 * (y % side) + x % side
-
-
-class OrderRate:
-    """Stands in for `ContextRate`: bits and gradients under any order, by autograd.
-
-    Its first layer uses columns of the interlaced one's, its bias is that of the base pass.
+class SerialRate:
+    """Stands in for `ContextRate`: bits and gradients under a serial order, by autograd.
 
     Args:
         shapes: rows and columns of the grids, finest first.
-        time: the order.
-        window: rows and columns, relative to a latent, of what it sees if that came before.
-        flagged: those of the window of which it is also told whether they did.
     """
 
-    def __init__(
-        self,
-        shapes: list[tuple[int, int]],
-        time: Time,
-        window: list[tuple[int, int]],
-        flagged: list[tuple[int, int]],
-    ) -> None:
+    def __init__(self, shapes: list[tuple[int, int]]) -> None:
         starts = [0]
         for rows, columns in shapes:
             starts.append(starts[-1] + rows * columns)
 
-        def number(level: int, y: Tensor, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        def number(level: int, y: Tensor, x: Tensor) -> Tensor:
             if level == len(shapes):
                 return torch.full_like(y, starts[-1])
             rows, columns = shapes[level]
             inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
-            inside = inside if seen is None else inside & seen
             return torch.where(inside, starts[level] + y * columns + x, starts[-1])
 
         near, parents, levels = [], [], []
         for level, (rows, columns) in enumerate(shapes):
             y = torch.arange(rows).repeat_interleave(columns)
             x = torch.arange(columns).repeat(rows)
-            own = time(y, x)
-            places = [(y + i, x + j) for i, j in window]
-            near.append(torch.stack([number(level, *p, time(*p) < own) for p in places]))
+            near.append(torch.stack([number(level, y + i, x + j) for i, j in NEAR]))
             box = [(y // 2 + i, x // 2 + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
             parents.append(torch.stack([number(level + 1, *p) for p in box]))
             levels.append(torch.full_like(y, level))
         self.near, self.parents = torch.cat(near, 1), torch.cat(parents, 1)
         self.levels = torch.cat(levels)
-        rows_flagged = [window.index(place) for place in flagged]
-        self.flags = (self.near[rows_flagged] < starts[-1]).float() - 0.5
 
     def __call__(
         self,
@@ -113,9 +79,8 @@ class OrderRate:
             q = latents.detach().requires_grad_()
             w = {k: v.detach().requires_grad_() for k, v in weights.items()}
             known = torch.cat([q.clamp(-LIMIT, LIMIT), q.new_zeros(1)])
-            inputs = torch.cat([known[self.near], self.flags])
-            z = w["context.first"][:, : inputs.shape[0]] @ inputs
-            z = z + w["context.parent"] @ known[self.parents] + w["context.bias"][:, -1:]
+            z = w["context.first"] @ known[self.near] + w["context.bias"][:, :1]
+            z = z + w["context.parent"] @ known[self.parents]
             a = z.clamp(0, LARGEST)
             z = w["context.hidden"] @ a + a + w["context.hidden_bias"][:, None]
             a = z.clamp(0, LARGEST)
@@ -129,14 +94,12 @@ class OrderRate:
         return RateResult(bits.detach(), grads[0], dict(zip(w, grads[1:], strict=True)))
 
 
-ORDERS: dict[str, tuple[Time, list[tuple[int, int]], list[tuple[int, int]]] | int] = {
-    "serial": (row_by_row, NEAR, []),
-    "interlaced, 2 octaves": 2,
-    "interlaced, 3 octaves": 3,
-    "interlaced, 4 octaves": 4,
-    "blocks 8": (in_blocks(8), AROUND, FLAGGED),
-    "blocks 16": (in_blocks(16), AROUND, FLAGGED),
-    "blocks 32": (in_blocks(32), AROUND, FLAGGED),
+ORDERS: dict[str, int | None] = {
+    "serial": None,
+    "blocks 8": 3,
+    "blocks 16": 4,
+    "blocks 32": 5,
+    "blocks 64": 6,
 }
 
 
@@ -144,13 +107,13 @@ def fit(samples: Tensor, lam: float, steps: int, width: int, order: str) -> tupl
     """Mean squared error and bits per pixel."""
     _, height, columns = samples.shape
     config = replace(core_network(height, columns, lam, 0), prior=0, width=width)
-    chosen = ORDERS[order]
-    if isinstance(chosen, int):
-        config = replace(config, octaves=chosen)
+    block = ORDERS[order]
+    if block is not None:
+        config = replace(config, block=block)
     net = CoreCoordX(config, {"y": height, "x": columns}, samples.shape[0], seed=0)
     fitter = CoreFitter(net, samples, replace(CoreFitConfig.of(lam, steps), warm_up=0.1))
-    if not isinstance(chosen, int):
-        rate = OrderRate(fitter.shapes, *chosen)
+    if block is None:
+        rate = SerialRate(fitter.shapes)
         fitter.rate, fitter._portions = rate, (rate, rate)  # type: ignore[assignment]
     while fitter.step < fitter.config.soft_steps:
         fitter.advance()

@@ -30,7 +30,7 @@ from formats.weights import CodedTensor
 def network(config: CoreConfig, scale: int, seed: int = 0) -> ContextNetwork:
     """Small random weights; the scale indices lie around `scale`."""
     rng = np.random.default_rng(seed)
-    spread = {"context.first": 2, "context.parent": 2, "context.hidden": 12, "context.out": 30}
+    spread = {"context.first": 2, "context.parent": 2, "context.hidden": 12, "context.out": 6}
     tensors = {}
     for spec in config.tensors({}, 3):
         values = np.rint(rng.laplace(0, spread.get(spec.name, 0.01), spec.shape))

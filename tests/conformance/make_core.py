@@ -49,15 +49,14 @@ def stream(
 
 def streams() -> dict[str, bytes]:
     """Name and bytes of each stream."""
-    small = CoreConfig(levels=3, hidden=4, residuals=1, width=5, octaves=2)
+    small = CoreConfig(levels=3, hidden=4, residuals=1, width=5, block=3)
     return {
         "default_rgb_21x30": stream(CoreConfig(), 21, 30, 3, 2.0, 1),
-        "grey_1x1": stream(CoreConfig(levels=1, octaves=0, residuals=0), 1, 1, 1, 3.0, 2),
-        "magnitudes_rgba_7x7": stream(
-            CoreConfig(levels=3, hidden=2, residuals=4, width=6, octaves=4, magnitudes=True),
-            *(7, 7, 4, 20.0, 3),
+        "grey_1x1": stream(CoreConfig(levels=1, residuals=0), 1, 1, 1, 3.0, 2),
+        "large_blocks_rgba_7x7": stream(
+            CoreConfig(levels=3, hidden=2, residuals=4, width=6, block=8), 7, 7, 4, 20.0, 3
         ),
-        "no_octaves_9x40": stream(CoreConfig(levels=8, width=3, octaves=0), 9, 40, 3, 1.0, 4),
+        "small_blocks_29x40": stream(CoreConfig(levels=8, width=3, block=3), 29, 40, 3, 1.0, 4),
         "far_latents_12x9": stream(small, 12, 9, 3, 4000.0, 5),
         "tiles_300x12": stream(
             CoreConfig(levels=4, hidden=3, residuals=0, width=4, tile=8), 300, 12, 3, 0.5, 6

@@ -58,7 +58,7 @@ def read_header(header: bytes) -> Config:
     assert read.u8() == 0
     width, height, channels = read.varint(), read.varint(), read.u8()
     read.at += 5  # depth, colour, range
-    assert (read.u8(), read.u8()) == (1, 1)
+    assert (read.u8(), read.u8()) == (2, 1)
     levels, hidden, residuals, w, block, prior, tile, gain = (read.u8() for _ in range(8))
     assert gain < 128
     assert read.at == len(header)
