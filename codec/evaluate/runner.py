@@ -222,7 +222,12 @@ def _labels(files: Sequence[Path]) -> list[str]:
 
 def _still_kept(known: Measurement, keep: Path | None) -> bool:
     """Whether its coded file is there, where files are wanted; else it is encoded again."""
-    return keep is None or (known.file is not None and (keep / known.file).is_file())
+    if keep is None:
+        return True
+    try:
+        return known.file is not None and (keep / known.file).stat().st_size == known.bytes
+    except OSError:
+        return False
 
 
 def _check_libraries(metrics: Sequence[str]) -> None:
