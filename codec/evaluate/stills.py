@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import math
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -216,8 +218,12 @@ def _encode(
     layout = PlanarFormat(width, height, DEPTH, chroma, BT601, full_range=True, siting="left")
     planes = layout.encode(_to_depth(samples))
     pixels = "gray10le" if chroma == "400" else f"yuv{chroma}p10le"
-    arguments = [*_raw_input(samples, pixels), "-vf", TAGS, *settings, "-f", muxer, "-"]
-    return ffmpeg.run(arguments, task=f"cannot encode with {library}", stdin=planes).stdout
+    # Not to standard output: VVenC writes its warnings there, which would be in the stream.
+    arguments = [*_raw_input(samples, pixels), "-vf", TAGS, *settings, "-f", muxer, "coded"]
+    with tempfile.TemporaryDirectory(prefix="coordx-") as name:
+        folder = Path(name)
+        ffmpeg.run(arguments, task=f"cannot encode with {library}", stdin=planes, folder=folder)
+        return (folder / "coded").read_bytes()
 
 
 def _decode(data: bytes, demuxer: str, what: str) -> Samples:

@@ -36,6 +36,12 @@ def test_encoding_twice_gives_the_same_bytes(codec: ImageCodec, photo: np.ndarra
     assert codec.encode(photo, q) == codec.encode(photo, q)
 
 
+@pytest.mark.parametrize("preset", ["faster", "medium"])
+def test_what_an_encoder_prints_is_not_in_the_stream(preset: str, photo: np.ndarray) -> None:
+    data = VvcIntra(preset=preset).encode(photo, 32)
+    assert b"onfiguration" not in data
+
+
 @ALL
 def test_odd_sizes_and_greyscale_come_back(codec: ImageCodec, photo: np.ndarray) -> None:
     q = POINTS[codec.point][2]
