@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +104,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def distinct(files: list[tuple[str, list[Curve]]]) -> list[Curve]:
-    """All curves of all files; a name found in several is preceded by that of its file."""
+    """All curves of all files, with names that differ.
+
+    A name found in several is preceded by that of its file; where files too are of one name,
+    the second and later ones are numbered.
+    """
     names = [curve.name for _, curves in files for curve in curves]
-    return [
-        curve
-        if names.count(curve.name) == 1
-        else dataclasses.replace(curve, name=f"{stem}: {curve.name}")
-        for stem, curves in files
-        for curve in curves
-    ]
+    found: dict[str, Curve] = {}
+    for stem, curves in files:
+        for curve in curves:
+            name = curve.name if names.count(curve.name) == 1 else f"{stem}: {curve.name}"
+            number = next(n for n in count(1) if _numbered(name, n) not in found)
+            name = _numbered(name, number)
+            found[name] = dataclasses.replace(curve, name=name)
+    return list(found.values())
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} #{number}"
 
 
 def _as_json(
