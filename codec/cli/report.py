@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
     if target.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"-o: expected a file name that ends in .html, got {target}")
     check_target(target)
+    if not 0 < args.bpp < math.inf:
+        raise InputError(f"--bpp: expected a number above 0, got {args.bpp:g}")
     files = [(path, read_json(path)) for path in map(Path, args.results)]
     curves = distinct([(path.stem, curves_of(data, path)) for path, data in files])
     curves = [curve for curve in curves if curve.bpp]

@@ -135,6 +135,7 @@ def test_mistakes_are_one_line_and_exit_1(folder: Path, tmp_path: Path, capsys: 
         ([out, "-o", str(tmp_path / "none" / "p.html")], "does not exist"),
         ([out, "--anchor", "vvc", "-o", str(tmp_path / "p.html")], "got 'vvc'"),
         ([out, "--crops", "-1", "-o", str(tmp_path / "p.html")], "--crops: expected at least 0"),
+        ([out, "--bpp", "nan", "-o", str(tmp_path / "p.html")], "--bpp: expected a number above 0"),
     ):
         assert main(["report", *arguments]) == 1
         shown = capsys.readouterr()

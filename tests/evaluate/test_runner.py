@@ -318,5 +318,11 @@ def test_a_result_that_could_not_be_written_stops_before_any_work(
     for out in (photos[0], tmp_path / "nowhere" / "out.json", tmp_path / "folder.json"):
         with pytest.raises(OutputError):
             evaluate(photos, [codec], out=out)
+    (tmp_path / "a.items.jsonl").mkdir()
+    (tmp_path / "b.files").touch()
+    with pytest.raises(OutputError, match=r"a\.items\.jsonl"):
+        evaluate(photos, [codec], out=tmp_path / "a.json")
+    with pytest.raises(OutputError, match=r"cannot make the folder .*b\.files: File exists"):
+        evaluate(photos, [codec], out=tmp_path / "b.json", keep_files=True)
     assert codec.encodes == []
     assert photos[0].read_bytes() == original
