@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from codec.evaluate.bootstrap import ItemDeltas, item_deltas
-from codec.evaluate.curves import Comparison, Curve, find_curve, load_curves
+from codec.evaluate.comparison import Comparison
+from codec.evaluate.curves import Curve, find_curve, load_curves
 from codec.evaluate.plot import LABELS, plot_curves
 from codec.evaluate.results import to_json
 from codec.evaluate.table import bd_table

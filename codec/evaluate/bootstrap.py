@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.evaluate.bdrate import bd_rate
-from codec.evaluate.curves import Curve, Metric, shared_items
+from codec.evaluate.comparison import shared_items
+from codec.evaluate.curves import Curve, Metric
 from formats.errors import InputError
 
 __all__ = ["MIN_ITEMS", "ItemDeltas", "item_deltas"]

@@ -1,4 +1,4 @@
-"""Rate-distortion curves: read from result files, compare by Bjøntegaard deltas.
+"""Rate-distortion curves, read from result files.
 
 `load_curves` takes three shapes of JSON: our result files (all codecs in one), CompressAI's
 (one codec), and a mapping from names to {"bpp": [...], "psnr": [...]}, in which collections of
@@ -15,20 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from codec.evaluate.bdrate import bd_psnr, bd_rate, shared_range
 from formats.errors import InputError
 
 __all__ = [
-    "Comparison",
     "Curve",
     "Metric",
-    "compare",
     "curves_of",
     "find_curve",
     "is_number",
+    "label_of",
     "load_curves",
     "read_json",
-    "shared_items",
 ]
 
 Metric = Literal["psnr", "ms-ssim", "psnr-yuv", "vmaf", "lpips"]
@@ -103,57 +100,7 @@ class Curve:
     @property
     def label(self) -> str:
         """The name, and whether it was published."""
-        return _label(self.name, self.published)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A curve against the anchor.
-
-    Attributes:
-        name: of the curve.
-        bd_rate: percent, None when refused.
-        bd_gain: dB at equal rate (BD-PSNR), None when refused.
-        low, high: the interval in dB that the BD-rate covers, None when refused.
-        refused: why there is no BD-rate, or None.
-        published: whether the curve was published, not measured here.
-    """
-
-    name: str
-    bd_rate: float | None = None
-    bd_gain: float | None = None
-    low: float | None = None
-    high: float | None = None
-    refused: str | None = None
-    published: bool = False
-
-    @property
-    def label(self) -> str:
-        """The name of the curve, and whether it was published."""
-        return _label(self.name, self.published)
-
-
-def compare(curves: Sequence[Curve], anchor: Curve, metric: Metric = "psnr") -> list[Comparison]:
-    """Each curve but the anchor itself against the anchor, in their order.
-
-    Means over different items are refused: they would tell items apart, not codecs. Curves
-    without items (published ones) are taken at their word.
-
-    Args:
-        curves: any number, with or without the anchor.
-        anchor: what the others are held against.
-        metric: what is held equal.
-    """
-    return [_against(anchor, curve, metric) for curve in curves if curve is not anchor]
-
-
-def shared_items(anchor: Curve, curve: Curve) -> list[str]:
-    """The items that both curves have, of the same name and content, in the anchor's order."""
-    return [
-        item
-        for item, ours in anchor.items.items()
-        if item in curve.items and curve.items[item].source == ours.source
-    ]
+        return label_of(self.name, self.published)
 
 
 def find_curve(curves: Sequence[Curve], name: str) -> Curve:
@@ -298,35 +245,13 @@ def _item_curves(source: Path, rows: Any, shared: Sequence[str]) -> dict[str, Cu
     return curves
 
 
-def _against(anchor: Curve, curve: Curve, metric: Metric) -> Comparison:
-    anchor_points, points = anchor.points(metric), curve.points(metric)
-    if anchor.items and curve.items:
-        counts = len(curve.items), len(anchor.items), len(shared_items(anchor, curve))
-        if len(set(counts)) > 1:
-            refused = (
-                "the curves are means over different items: {} and {}, of which {} are the same"
-            )
-            return Comparison(
-                curve.name, refused=refused.format(*counts), published=curve.published
-            )
-    try:
-        percent = bd_rate(*anchor_points, *points)
-        low, high = shared_range(anchor_points[1], points[1])
-    except InputError as error:
-        return Comparison(curve.name, refused=str(error), published=curve.published)
-    try:
-        gain = bd_psnr(*anchor_points, *points)
-    except InputError:  # an overlap in quality need not be one in rate
-        gain = None
-    return Comparison(curve.name, percent, gain, low, high, published=curve.published)
-
-
-def _label(name: str, published: bool) -> str:
-    return f"{name} (published)" if published else name
-
-
 def _decibels(index: float | None) -> float | None:
     return None if index is None or index >= 1 else -10 * math.log10(1 - index)
+
+
+def label_of(name: str, published: bool) -> str:
+    """A name, and whether it was published."""
+    return f"{name} (published)" if published else name
 
 
 def is_number(value: object) -> bool:

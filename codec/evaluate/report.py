@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from codec.evaluate.bootstrap import item_deltas
+from codec.evaluate.comparison import compare
 from codec.evaluate.crops import SideBySide, View
-from codec.evaluate.curves import FIELDS, Curve, Metric, compare
+from codec.evaluate.curves import FIELDS, Curve, Metric
 from codec.evaluate.plot import LABELS
 from codec.media import ImageMedia, image_bytes
 from formats.atomic import atomic_path

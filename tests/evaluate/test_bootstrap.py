@@ -10,7 +10,8 @@ import pytest
 
 from codec.evaluate.bdrate import bd_rate
 from codec.evaluate.bootstrap import item_deltas
-from codec.evaluate.curves import Curve, compare
+from codec.evaluate.comparison import compare
+from codec.evaluate.curves import Curve
 from codec.evaluate.table import bd_table
 
 QUALITY = (28.0, 31.0, 34.0, 37.0)

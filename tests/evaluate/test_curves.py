@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from codec.evaluate.bootstrap import item_deltas
-from codec.evaluate.curves import Curve, compare, find_curve, load_curves
+from codec.evaluate.comparison import compare
+from codec.evaluate.curves import Curve, find_curve, load_curves
 from codec.evaluate.results import to_json, write_report
 from codec.evaluate.runner import evaluate
 from codec.evaluate.table import bd_table, columns
