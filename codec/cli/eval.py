@@ -14,8 +14,9 @@ from typing import Any
 from tqdm import tqdm
 
 from codec.cli.common import add_device
+from codec.evaluate.comparison import compare
 from codec.evaluate.coordx import CoordXCodec
-from codec.evaluate.curves import Curve, compare, curves_of, find_curve
+from codec.evaluate.curves import Curve, curves_of, find_curve
 from codec.evaluate.inputs import Inputs, find_inputs
 from codec.evaluate.interface import Codec
 from codec.evaluate.registry import TEMPLATES, VIDEO_TEMPLATES, parse_codecs

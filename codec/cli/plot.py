@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from codec.evaluate.bootstrap import ItemDeltas, item_deltas
-from codec.evaluate.curves import Comparison, Curve, find_curve, load_curves
+from codec.evaluate.comparison import Comparison
+from codec.evaluate.curves import Curve, find_curve, load_curves
 from codec.evaluate.plot import LABELS, plot_curves
 from codec.evaluate.results import to_json
 from codec.evaluate.table import bd_table
@@ -103,15 +105,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def distinct(files: list[tuple[str, list[Curve]]]) -> list[Curve]:
-    """All curves of all files; a name found in several is preceded by that of its file."""
+    """All curves of all files, with names that differ.
+
+    A name found in several is preceded by that of its file; where files too are of one name,
+    the second and later ones are numbered.
+    """
     names = [curve.name for _, curves in files for curve in curves]
-    return [
-        curve
-        if names.count(curve.name) == 1
-        else dataclasses.replace(curve, name=f"{stem}: {curve.name}")
-        for stem, curves in files
-        for curve in curves
-    ]
+    found: dict[str, Curve] = {}
+    for stem, curves in files:
+        for curve in curves:
+            name = curve.name if names.count(curve.name) == 1 else f"{stem}: {curve.name}"
+            number = next(n for n in count(1) if _numbered(name, n) not in found)
+            name = _numbered(name, number)
+            found[name] = dataclasses.replace(curve, name=name)
+    return list(found.values())
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} #{number}"
 
 
 def _as_json(

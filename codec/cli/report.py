@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from codec.cli.common import rectangle
 from codec.cli.plot import distinct
 from codec.evaluate.crops import SideBySide, compare_crops, find_source
 from codec.evaluate.curves import curves_of, find_curve, read_json
+from codec.evaluate.intact import check_results
 from codec.evaluate.report import page_data, write_page
 from codec.evaluate.runner import files_folder
 from formats.atomic import check_target
@@ -83,14 +85,22 @@ def run(args: argparse.Namespace) -> int:
     if target.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"-o: expected a file name that ends in .html, got {target}")
     check_target(target)
+    if not 0 < args.bpp < math.inf:
+        raise InputError(f"--bpp: expected a number above 0, got {args.bpp:g}")
     files = [(path, read_json(path)) for path in map(Path, args.results)]
     curves = distinct([(path.stem, curves_of(data, path)) for path, data in files])
     curves = [curve for curve in curves if curve.bpp]
     if not curves:
         raise InputError("expected at least one curve with points, got none")
     anchor = curves[0] if args.anchor is None else find_curve(curves, args.anchor)
+    for path, report in files:
+        if "codecs" in report:
+            check_results(report, path)
     crops = [
-        crop for path, report in files if "sources" in report for crop in _crops(path, report, args)
+        crop
+        for path, report in files
+        if "sources" in report and "codecs" in report
+        for crop in _crops(path, report, args)
     ]
     shown = [report for _, report in files if "codecs" in report]
     size = write_page(target, page_data(curves, anchor, shown, crops, args.title))

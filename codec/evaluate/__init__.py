@@ -6,8 +6,9 @@ Nothing here is needed to encode or decode. MS-SSIM and plots need the optional 
 
 from codec.evaluate.anchors import Avif, Jpeg, Jpeg2000, WebP
 from codec.evaluate.bdrate import bd_psnr, bd_rate
+from codec.evaluate.comparison import Comparison, compare
 from codec.evaluate.coordx import CoordXCodec
-from codec.evaluate.curves import Comparison, Curve, compare, find_curve, load_curves
+from codec.evaluate.curves import Curve, find_curve, load_curves
 from codec.evaluate.inputs import Inputs, find_inputs
 from codec.evaluate.interface import Codec, ImageCodec, QualityCodec, VideoCodec
 from codec.evaluate.metrics import bits_per_pixel, ms_ssim, mse, psnr

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.evaluate.bdrate import bd_rate
+from codec.evaluate.comparison import shared_items
 from codec.evaluate.curves import Curve, Metric
 from formats.errors import InputError
 
@@ -63,9 +64,7 @@ def item_deltas(
         seed: the same seed gives the same interval.
     """
     per_item, refused = {}, {}
-    for item in anchor.items:
-        if item not in test.items:
-            continue
+    for item in shared_items(anchor, test):
         try:
             per_item[item] = bd_rate(
                 *anchor.items[item].points(metric), *test.items[item].points(metric)
@@ -80,7 +79,7 @@ def item_deltas(
 def _interval(
     anchor: Curve, test: Curve, metric: Metric, resamples: int, seed: int
 ) -> tuple[float | None, float | None]:
-    shared = [item for item in anchor.items if item in test.items]
+    shared = shared_items(anchor, test)
     tables = [_table(curve, shared, metric) for curve in (anchor, test)]
     if len(shared) < MIN_ITEMS or any(table is None for table in tables):
         return None, None
@@ -88,7 +87,7 @@ def _interval(
     values = []
     for _ in range(resamples):
         drawn = generator.integers(len(shared), size=len(shared))
-        means = [table[drawn].mean(axis=0) for table in tables if table is not None]
+        means = [_mean(table[drawn], metric) for table in tables if table is not None]
         try:
             values.append(bd_rate(means[0][0], means[0][1], means[1][0], means[1][1]))
         except InputError:
@@ -105,3 +104,14 @@ def _table(curve: Curve, items: list[str], metric: Metric) -> NDArray[np.float64
     rows = [curve.items[item].points(metric) for item in items]
     counts = {len(rates) for rates, _ in rows}
     return np.array(rows) if len(counts) == 1 and counts != {0} else None
+
+
+def _mean(table: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
+    """(2, points): the mean curve as results have it, of MS-SSIM the decibels of the mean index."""
+    if metric != "ms-ssim":
+        return np.asarray(table.mean(axis=0))
+    distances = table.copy()
+    distances[:, 1] = 10 ** (-distances[:, 1] / 10)
+    mean = np.asarray(distances.mean(axis=0))
+    mean[1] = -10 * np.log10(mean[1])
+    return mean

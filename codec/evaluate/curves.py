@@ -1,4 +1,4 @@
-"""Rate-distortion curves: read from result files, compare by Bjøntegaard deltas.
+"""Rate-distortion curves, read from result files.
 
 `load_curves` takes three shapes of JSON: our result files (all codecs in one), CompressAI's
 (one codec), and a mapping from names to {"bpp": [...], "psnr": [...]}, in which collections of
@@ -15,17 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from codec.evaluate.bdrate import bd_psnr, bd_rate, shared_range
 from formats.errors import InputError
 
 __all__ = [
-    "Comparison",
     "Curve",
     "Metric",
-    "compare",
     "curves_of",
     "find_curve",
     "is_number",
+    "label_of",
     "load_curves",
     "read_json",
 ]
@@ -66,7 +64,8 @@ class Curve:
         psnr_yuv: dB, vmaf: 0..100, lpips: 0.., in the same way.
         encoding_time, decoding_time: seconds, one a point or empty.
         published: taken from a publication, not measured here.
-        source: where it was published, or the version of the codec.
+        source: where it was published, or the version of the codec; of an item's curve the
+            digest of the item's file.
         items: the curves of the items that this one is the mean of, by item.
     """
 
@@ -101,45 +100,7 @@ class Curve:
     @property
     def label(self) -> str:
         """The name, and whether it was published."""
-        return _label(self.name, self.published)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A curve against the anchor.
-
-    Attributes:
-        name: of the curve.
-        bd_rate: percent, None when refused.
-        bd_gain: dB at equal rate (BD-PSNR), None when refused.
-        low, high: the interval in dB that the BD-rate covers, None when refused.
-        refused: why there is no BD-rate, or None.
-        published: whether the curve was published, not measured here.
-    """
-
-    name: str
-    bd_rate: float | None = None
-    bd_gain: float | None = None
-    low: float | None = None
-    high: float | None = None
-    refused: str | None = None
-    published: bool = False
-
-    @property
-    def label(self) -> str:
-        """The name of the curve, and whether it was published."""
-        return _label(self.name, self.published)
-
-
-def compare(curves: Sequence[Curve], anchor: Curve, metric: Metric = "psnr") -> list[Comparison]:
-    """Each curve but the anchor itself against the anchor, in their order.
-
-    Args:
-        curves: any number, with or without the anchor.
-        anchor: what the others are held against.
-        metric: what is held equal.
-    """
-    return [_against(anchor, curve, metric) for curve in curves if curve is not anchor]
+        return label_of(self.name, self.published)
 
 
 def find_curve(curves: Sequence[Curve], name: str) -> Curve:
@@ -182,7 +143,7 @@ def read_json(path: Path, *, strict: bool = True) -> Any:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=constant)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected a JSON file of results or curves: {error}") from error
 
 
@@ -194,19 +155,20 @@ def curves_of(data: Any, source: Path) -> list[Curve]:
         source: the file, for error messages and the name of a nameless curve.
 
     Raises:
-        InputError: no curve in it, or a list that is not of numbers or not of the length of
-            "bpp".
+        InputError: no curve in it, an entry that is none, or a list that is not of numbers or
+            not of the length of "bpp".
     """
-    published = isinstance(data, dict) and data.get("published") is True
+    # Only files of our own say where and how they were measured; all others are somebody's.
+    published = isinstance(data, dict) and (data.get("published") is True or "schema" not in data)
     shared = data.get("averaged_items", []) if isinstance(data, dict) else []
     curves = [
         dataclasses.replace(
-            _curve(source, name, entry.get("results", entry)),
+            _curve(source, name, _results(entry)),
             published=published or entry.get("published") is True,
             source=str(entry.get("source") or entry.get("description") or ""),
             items=_item_curves(source, entry.get("items", []), shared),
         )
-        for name, entry in _tables(data, source.stem)
+        for name, entry in _tables(data, source)
     ]
     if not curves:
         raise InputError(
@@ -215,20 +177,29 @@ def curves_of(data: Any, source: Path) -> list[Curve]:
     return curves
 
 
-def _tables(data: Any, stem: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(name, entry) of each codec in a parsed file; stem names a nameless one."""
+def _tables(data: Any, source: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name, entry) of each codec in a parsed file; the file names a nameless one."""
     if not isinstance(data, dict):
         return
     codecs = data.get("codecs")
     if isinstance(codecs, list):
-        for entry in codecs:
-            yield from _tables(entry, stem)
-    elif isinstance(data.get("results"), dict) or "bpp" in data:
-        yield str(data.get("name", stem)), data
+        for number, entry in enumerate(codecs, 1):
+            if not _is_curve(entry):  # a codec that is left out without a word would be missed
+                raise InputError(f"{source}: codec {number} of {len(codecs)} has no results")
+            yield str(entry.get("name", source.stem)), entry
+    elif _is_curve(data):
+        yield str(data.get("name", source.stem)), data
     else:
-        for name, entry in data.items():
-            if isinstance(entry, dict) and ("bpp" in entry or "results" in entry):
-                yield name, entry
+        yield from ((name, entry) for name, entry in data.items() if _is_curve(entry))
+
+
+def _is_curve(entry: Any) -> bool:
+    return isinstance(entry, dict) and (isinstance(entry.get("results"), dict) or "bpp" in entry)
+
+
+def _results(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    results = entry.get("results")
+    return results if isinstance(results, dict) else entry
 
 
 def _curve(source: Path, name: str, results: Mapping[str, Any]) -> Curve:
@@ -267,37 +238,30 @@ def _item_curves(source: Path, rows: Any, shared: Sequence[str]) -> dict[str, Cu
             table = {"bpp": [row["bpp"] for row in group]}
             for field_, keys in KEYS.items():
                 table[keys[0]] = [row.get(field_) for row in group]
-            curves[item] = _curve(source, item, table)
+            digest = str(group[0].get("sha256", ""))
+            curves[item] = dataclasses.replace(_curve(source, item, table), source=digest)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{source}: the table of items is damaged: {error!r}") from error
     return curves
-
-
-def _against(anchor: Curve, curve: Curve, metric: Metric) -> Comparison:
-    anchor_points, points = anchor.points(metric), curve.points(metric)
-    try:
-        percent = bd_rate(*anchor_points, *points)
-        low, high = shared_range(anchor_points[1], points[1])
-    except InputError as error:
-        return Comparison(curve.name, refused=str(error), published=curve.published)
-    try:
-        gain = bd_psnr(*anchor_points, *points)
-    except InputError:  # an overlap in quality need not be one in rate
-        gain = None
-    return Comparison(curve.name, percent, gain, low, high, published=curve.published)
-
-
-def _label(name: str, published: bool) -> str:
-    return f"{name} (published)" if published else name
 
 
 def _decibels(index: float | None) -> float | None:
     return None if index is None or index >= 1 else -10 * math.log10(1 - index)
 
 
+def label_of(name: str, published: bool) -> str:
+    """A name, and whether it was published."""
+    return f"{name} (published)" if published else name
+
+
 def is_number(value: object) -> bool:
     """Whether a value of a JSON file is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def _refuse_constant(text: str) -> NoReturn:

@@ -47,9 +47,9 @@ class Journal:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
         self._path = path
         for line in text.splitlines():
-            # ValueError: not JSON or not text. KeyError, TypeError: of another version of
-            # Measurement. In each case the measurement is made again.
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            # ValueError: not JSON or not text. AttributeError: no object. KeyError, TypeError: of
+            # another version of Measurement. In each case the measurement is made again.
+            with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
                 record: dict[str, Any] = json.loads(line)
                 key = record.pop("key")
                 self._found[key] = Measurement(**record)

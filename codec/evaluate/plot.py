@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from codec.evaluate.curves import Comparison, Curve, Metric, compare, find_curve
+from codec.evaluate.comparison import Comparison, compare
+from codec.evaluate.curves import Curve, Metric, find_curve
 from formats.atomic import atomic_path
 from formats.errors import InputError, MissingLibraryError, OutputError
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from codec.evaluate.bootstrap import item_deltas
+from codec.evaluate.comparison import compare
 from codec.evaluate.crops import SideBySide, View
-from codec.evaluate.curves import FIELDS, Curve, Metric, compare
+from codec.evaluate.curves import FIELDS, Curve, Metric
 from codec.evaluate.plot import LABELS
 from codec.media import ImageMedia, image_bytes
 from formats.atomic import atomic_path
+from formats.errors import InputError
 
 __all__ = ["page_data", "write_page"]
 
@@ -60,11 +62,18 @@ def page_data(
         reports: contents of the result files that the curves are from.
         crops: side-by-side comparisons.
         title: of the page.
+
+    Raises:
+        InputError: no curve has a value of any metric.
     """
     metrics: list[Metric] = [m for m in FIELDS if any(c.points(m)[0] for c in curves)]
     rows = [
         row for report in reports for entry in report["codecs"] for row in entry.get("items", [])
     ]
+    if not metrics:
+        exact = sorted({row["item"] for row in rows if row.get("mse") == 0})
+        why = f": no error at all, so no PSNR, in {', '.join(exact)}" if exact else ""
+        raise InputError(f"expected at least one curve with values of a metric, got none{why}")
     shown = [c for c in COLUMNS if any(row.get(c[0]) is not None for row in rows)]
     return {
         "title": title,

@@ -25,7 +25,8 @@ from codec.evaluate.results import (
     write_report,
 )
 from codec.evaluate.workers import run_jobs
-from formats.errors import InputError, MediaError
+from formats.atomic import check_target
+from formats.errors import InputError, MediaError, OutputError
 
 __all__ = ["METRICS", "Progress", "evaluate", "files_folder", "items_path", "journal_path"]
 
@@ -102,7 +103,7 @@ def evaluate(
     versions = {codec.name: codec.version() for codec in codecs}
     keep = files_folder(out) if keep_files else None
     if keep is not None:
-        keep.mkdir(exist_ok=True)
+        _make_folder(keep)
     plan = _plan(files, codecs, tuple(metrics), video, keep)
     ledger = _Ledger(len(plan), progress)
     with Journal(journal_path(out), resume=resume) as journal:
@@ -220,9 +221,21 @@ def _labels(files: Sequence[Path]) -> list[str]:
     return [path.name if names.count(path.name) == 1 else path.as_posix() for path in files]
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path}: {error.strerror or error}") from error
+
+
 def _still_kept(known: Measurement, keep: Path | None) -> bool:
     """Whether its coded file is there, where files are wanted; else it is encoded again."""
-    return keep is None or (known.file is not None and (keep / known.file).is_file())
+    if keep is None:
+        return True
+    try:
+        return known.file is not None and (keep / known.file).stat().st_size == known.bytes
+    except OSError:
+        return False
 
 
 def _check_libraries(metrics: Sequence[str]) -> None:
@@ -256,3 +269,4 @@ def _check_request(
     if unknown:
         raise InputError(f"metrics: expected some of {METRICS[video]}, got {sorted(unknown)}")
     check_report_target(out)
+    check_target(items_path(out))

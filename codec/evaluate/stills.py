@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import math
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -34,6 +36,8 @@ DEPTH = 10
 DECODE_LIMIT = 300.0  # seconds; a 20-byte JPEG XL file was seen to keep ffmpeg 9 busy for ever
 BT601 = 6  # H.273 MatrixCoefficients
 TAGS = "setparams=range=pc:colorspace=smpte170m:color_primaries=bt709:color_trc=iec61966-2-1"
+PLANES = "ffmpeg -f rawvideo -s WIDTHxHEIGHT -r 1"
+"""Start of a command: it reads the planes of Y'CbCr that docs/evaluation.md defines."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,9 @@ class JpegXl:
     def encode(self, samples: Samples, q: float) -> bytes:
         """A JPEG XL file; greyscale, RGB or RGBA, 8 bits."""
         pixels = _check_samples("jxl", samples, {1: "gray", 3: "rgb24", 4: "rgba"})
+        if samples.shape[2] == 4 and not samples[..., 3].all():
+            # ffmpeg cannot ask libjxl to keep them, and the metrics count every sample.
+            raise InputError("jxl: the colours under transparent samples would not be kept")
         arguments = [*_raw_input(samples, pixels), *self._settings(q), "-f", "image2pipe", "-"]
         data = np.ascontiguousarray(samples).tobytes()
         return ffmpeg.run(arguments, task="cannot encode with libjxl", stdin=data).stdout
@@ -136,7 +143,9 @@ class HevcIntra:
     def command(self, q: float) -> str:
         """The arguments of ffmpeg at quantiser `q`."""
         pixels = f"-pix_fmt yuv{self.chroma.replace(':', '')}p10le"
-        return " ".join(("ffmpeg -i SOURCE", pixels, *self._settings(q), "FILE.hevc"))
+        return " ".join(
+            (PLANES, pixels, "-i SOURCE.yuv -vf", TAGS, *self._settings(q), "FILE.hevc")
+        )
 
     def encode(self, samples: Samples, q: float) -> bytes:
         """An HEVC elementary stream; greyscale (as 4:0:0) or RGB, 8 bits."""
@@ -188,7 +197,8 @@ class VvcIntra:
 
     def command(self, q: float) -> str:
         """The arguments of ffmpeg at quantiser `q`."""
-        return " ".join(("ffmpeg -i SOURCE -pix_fmt yuv420p10le", *self._settings(q), "FILE.vvc"))
+        pixels = "-pix_fmt yuv420p10le"
+        return " ".join((PLANES, pixels, "-i SOURCE.yuv -vf", TAGS, *self._settings(q), "FILE.vvc"))
 
     def encode(self, samples: Samples, q: float) -> bytes:
         """A VVC elementary stream; greyscale (with empty chroma) or RGB, 8 bits."""
@@ -216,8 +226,12 @@ def _encode(
     layout = PlanarFormat(width, height, DEPTH, chroma, BT601, full_range=True, siting="left")
     planes = layout.encode(_to_depth(samples))
     pixels = "gray10le" if chroma == "400" else f"yuv{chroma}p10le"
-    arguments = [*_raw_input(samples, pixels), "-vf", TAGS, *settings, "-f", muxer, "-"]
-    return ffmpeg.run(arguments, task=f"cannot encode with {library}", stdin=planes).stdout
+    # Not to standard output: VVenC writes its warnings there, which would be in the stream.
+    arguments = [*_raw_input(samples, pixels), "-vf", TAGS, *settings, "-f", muxer, "coded"]
+    with tempfile.TemporaryDirectory(prefix="coordx-") as name:
+        folder = Path(name)
+        ffmpeg.run(arguments, task=f"cannot encode with {library}", stdin=planes, folder=folder)
+        return (folder / "coded").read_bytes()
 
 
 def _decode(data: bytes, demuxer: str, what: str) -> Samples:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from codec.evaluate.bootstrap import ItemDeltas
-from codec.evaluate.curves import Comparison, Curve, Metric
+from codec.evaluate.comparison import Comparison
+from codec.evaluate.curves import Curve, Metric
 
 __all__ = ["bd_table", "columns"]
 

@@ -166,8 +166,15 @@ class FFmpegVideo:
         return ffmpeg.require("encoder", self._about.library)
 
     def command(self, q: float) -> str:
-        """The arguments of ffmpeg at point `q`."""
-        return " ".join(("ffmpeg -i CLIP.y4m", *self._arguments(q), f"FILE.{self._about.muxer}"))
+        """The arguments of ffmpeg at point `q`; COLOURS are the clip's (docs/evaluation.md)."""
+        about = self._about
+        start = ("ffmpeg -i CLIP.y4m -vf setparams=COLOURS", *self._arguments(q))
+        if about.passes == 1:
+            return " ".join((*start, f"FILE.{about.muxer}"))
+        return " && ".join(
+            " ".join((*start, "-pass", str(number), "-passlogfile pass", target))
+            for number, target in ((1, "-f null -"), (2, f"FILE.{about.muxer}"))
+        )
 
     def encode_clip(self, clip: Clip, q: float) -> bytes:
         """The elementary stream of a clip."""

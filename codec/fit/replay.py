@@ -68,6 +68,8 @@ class Replay(Generic[Result]):
         self._inputs = [value.clone() for value in inputs]
         try:
             self._result, self._replay = self._recorder(lambda: self._function(*self._inputs))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             # Slower, and right: a driver or a library that cannot record is no reason to stop.
             warnings.warn(f"steps are not recorded as a CUDA graph: {error}", stacklevel=2)

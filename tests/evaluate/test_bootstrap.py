@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import product
 
 import numpy as np
 import pytest
 
 from codec.evaluate.bdrate import bd_rate
 from codec.evaluate.bootstrap import item_deltas
-from codec.evaluate.curves import Curve, compare
+from codec.evaluate.comparison import compare
+from codec.evaluate.curves import Curve
 from codec.evaluate.table import bd_table
 
 QUALITY = (28.0, 31.0, 34.0, 37.0)
@@ -52,6 +54,33 @@ def test_the_interval_holds_the_delta_of_the_means_and_shrinks_with_items() -> N
         assert item_deltas(a, b, resamples=300) == deltas  # seeded
         assert item_deltas(a, b, resamples=300, seed=1).low != deltas.low
     assert widths[1] < widths[0] / 2
+
+
+def test_the_interval_of_ms_ssim_is_of_the_mean_index() -> None:
+    points = {
+        "x": (0.9, 0.97, 0.99, 0.997),
+        "y": (0.8, 0.93, 0.95, 0.98),
+        "z": (0.5, 0.8, 0.9, 0.99),
+    }
+    made = []
+    for name, factor in (("a", 1.0), ("b", 1.5)):
+        shrunk = {i: tuple(1 - factor * (1 - v) ** factor for v in p) for i, p in points.items()}
+        items = {i: Curve(i, tuple(factor * RATES), ms_ssim=p) for i, p in shrunk.items()}
+        made.append(Curve(name, tuple(RATES), items=items))
+
+    def mean(curve: Curve, drawn: tuple[str, ...]) -> Curve:
+        rows = [curve.items[item] for item in drawn]
+        index = np.mean([np.array(row.ms_ssim, float) for row in rows], axis=0)
+        return Curve(curve.name, rows[0].bpp, ms_ssim=tuple(index))
+
+    a, b = made
+    possible = []
+    for drawn in product("xyz", repeat=3):
+        (verdict,) = compare([mean(b, drawn)], mean(a, drawn), "ms-ssim")
+        possible.append(verdict.bd_rate)
+    for seed in range(8):  # of one draw: whichever it was, it is one of these
+        low = item_deltas(a, b, "ms-ssim", resamples=1, seed=seed).low
+        assert any(low == pytest.approx(rate) for rate in possible)
 
 
 def test_too_few_items_have_no_interval() -> None:

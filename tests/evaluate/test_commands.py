@@ -263,6 +263,17 @@ def test_plot_tells_curves_of_one_name_apart(result: Path, tmp_path: Path, capsy
     assert len(lines) == 2
 
 
+def test_plot_tells_files_of_one_name_apart(result: Path, tmp_path: Path, capsys: Capture) -> None:
+    other = tmp_path / "later" / result.name
+    other.parent.mkdir()
+    other.write_bytes(result.read_bytes())
+    files = [str(result), str(other)]
+    for command, output in (("plot", "rd.svg"), ("report", "page.html")):
+        arguments = ["--anchor", "out: jpeg", "-o", str(tmp_path / output)]
+        assert main([command, *files, *arguments]) == 0
+    assert "out: jpeg #2 " in capsys.readouterr().out
+
+
 def test_plot_mistakes_are_one_line_and_exit_1(
     result: Path, tmp_path: Path, capsys: Capture
 ) -> None:

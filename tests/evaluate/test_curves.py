@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codec.evaluate.curves import Curve, compare, find_curve, load_curves
+from codec.evaluate.bootstrap import item_deltas
+from codec.evaluate.comparison import compare
+from codec.evaluate.curves import Curve, find_curve, load_curves
 from codec.evaluate.results import to_json, write_report
 from codec.evaluate.runner import evaluate
 from codec.evaluate.table import bd_table, columns
@@ -34,6 +37,7 @@ def test_our_files_are_read_back(photos: list[Path], tmp_path: Path) -> None:
     for curve, codec in zip(curves, report["codecs"], strict=True):
         assert list(curve.bpp) == codec["results"]["bpp"]
         assert list(curve.psnr) == codec["results"]["psnr-rgb"]
+    assert not any(curve.published for curve in curves)
     assert curves[0].psnr[-1] is None
     assert len(curves[0].points()[0]) == 2
 
@@ -45,20 +49,27 @@ def test_files_of_compressai_are_read(tmp_path: Path) -> None:
         "results": {"psnr-rgb": [26.9, 28.2], "ms-ssim-rgb": [0.9, 0.99], "bpp": [0.12, 0.19]},
     }
     assert load_curves(saved(tmp_path / "x.json", data)) == [
-        Curve("bmshj2018", (0.12, 0.19), (26.9, 28.2), (0.9, 0.99), source="Inference (ans)")
+        Curve(
+            "bmshj2018",
+            (0.12, 0.19),
+            (26.9, 28.2),
+            (0.9, 0.99),
+            source="Inference (ans)",
+            published=True,
+        )
     ]
     del data["name"]
     data["results"] = {"psnr": [26.9], "bpp": [0.12]}  # the key of its older files
     assert load_curves(saved(tmp_path / "x.json", data)) == [
-        Curve("x", (0.12,), (26.9,), source="Inference (ans)")
+        Curve("x", (0.12,), (26.9,), source="Inference (ans)", published=True)
     ]
 
 
 def test_collections_of_published_curves_are_read(tmp_path: Path) -> None:
     data = {"A": {"bpp": [1], "psnr": [30]}, "note": "text", "B": {"bpp": [2], "psnr": [40]}}
     assert load_curves(saved(tmp_path / "x.json", data)) == [
-        Curve("A", (1.0,), (30.0,)),
-        Curve("B", (2.0,), (40.0,)),
+        Curve("A", (1.0,), (30.0,), published=True),
+        Curve("B", (2.0,), (40.0,), published=True),
     ]
 
 
@@ -75,6 +86,11 @@ def test_collections_of_published_curves_are_read(tmp_path: Path) -> None:
         ({"bpp": "12", "psnr": [30, 31]}, "list of numbers as 'bpp'"),
         ({"bpp": [1], "psnr": ["30"]}, "list of numbers as 'psnr'"),
         ({"bpp": [1], "psnr": [True]}, "list of numbers"),
+        ({"bpp": [1], "psnr": [10**400]}, "list of numbers"),
+        ({"results": "lost", "bpp": [1], "psnr": 30}, "list of numbers as 'psnr'"),
+        ({"codecs": [{"name": "a", "bpp": [1], "psnr": [30]}, "b"]}, "codec 2 of 2 has no results"),
+        ({"codecs": [{"name": "a", "results": None}]}, "codec 1 of 1 has no results"),
+        ("[" * 10**5, "expected a JSON file"),
     ],
 )
 def test_what_is_not_a_result_file_is_refused(tmp_path: Path, data: Any, message: str) -> None:
@@ -110,6 +126,41 @@ def test_comparison_says_how_much_or_why_not() -> None:
     assert "28.00 to 37.00 dB, the test 48.00 to 54.00 dB" in far.refused
     assert short.refused is not None
     assert "at least 3 points, got 2" in short.refused
+
+
+def items(curve: Curve, **digests: str) -> Curve:
+    """The curve as the mean of items that are all like it."""
+    found = {item: dataclasses.replace(curve, source=digest) for item, digest in digests.items()}
+    return dataclasses.replace(curve, items=found)
+
+
+def test_means_over_different_items_are_not_compared() -> None:
+    anchor = items(BASE, a="1", b="2")
+    for other, shared in ((items(HALF, a="1"), 1), (items(HALF, a="1", b="2", c="3"), 2)):
+        (verdict,) = compare([other], anchor)
+        assert verdict.bd_rate is None
+        assert verdict.refused is not None
+        assert f"different items: {len(other.items)} and 2, of which {shared}" in verdict.refused
+        assert set(item_deltas(anchor, other).per_item) <= {"a", "b"}
+    (verdict,) = compare([items(HALF, b="2", a="1")], anchor)
+    assert verdict.bd_rate == pytest.approx(-50)
+    (verdict,) = compare([HALF], anchor)  # published: it is not known of which items
+    assert verdict.bd_rate == pytest.approx(-50)
+
+
+def test_an_item_of_one_name_and_another_content_is_another_item(
+    photos: list[Path], tmp_path: Path
+) -> None:
+    evaluate(photos, [StepCodec()], out=tmp_path / "first.json")
+    photos[1].write_bytes(photos[0].read_bytes())
+    evaluate(photos, [StepCodec()], out=tmp_path / "second.json")
+    (first,), (second,) = (
+        load_curves(tmp_path / "first.json"),
+        load_curves(tmp_path / "second.json"),
+    )
+    (verdict,) = compare([second], first)
+    assert "2 and 2, of which 1 are the same" in str(verdict.refused)
+    assert {*item_deltas(first, second).refused} == {"a.png"}  # two points are too few
 
 
 def test_an_overlap_in_quality_without_one_in_rate_has_a_bd_rate_only() -> None:

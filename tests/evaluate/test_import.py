@@ -117,8 +117,8 @@ def test_the_command_writes_lists_and_picks(tmp_path: Path, capsys: Capture) -> 
 
 
 def test_published_and_measured_curves_share_a_plot(tmp_path: Path, capsys: Capture) -> None:
-    measured = {"jpeg": {"bpp": [0.1, 0.2, 0.3], "psnr": [26, 28, 30]}}
-    ours = saved(tmp_path / "ours.json", measured)
+    measured = {"name": "jpeg", "results": {"bpp": [0.1, 0.2, 0.3], "psnr": [26, 28, 30]}}
+    ours = saved(tmp_path / "ours.json", {"schema": 2, **measured})
     out = tmp_path / "published.json"
     main(["import", str(saved(tmp_path / "a.json", COMPRESSAI)), "-o", str(out)])
     capsys.readouterr()
@@ -127,6 +127,9 @@ def test_published_and_measured_curves_share_a_plot(tmp_path: Path, capsys: Capt
     text = capsys.readouterr().out
     assert "bmshj2018 (published)" in text
     assert "only where the items are the same" in text
+    # A file of theirs counts as published without having been imported.
+    main(["plot", str(ours), str(tmp_path / "a.json"), "-o", str(picture)])
+    assert capsys.readouterr().out == text
     assert "published" in picture.read_text()
 
 

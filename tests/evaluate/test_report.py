@@ -18,7 +18,9 @@ from codec.evaluate.curves import Curve
 from codec.evaluate.metrics import Samples
 from codec.evaluate.report import page_data, write_page
 from codec.evaluate.results import write_report
+from codec.evaluate.runner import evaluate
 from tests.evaluate.browser import Page, find_browser, open_browser
+from tests.evaluate.conftest import StepCodec
 
 Capture = pytest.CaptureFixture[str]
 
@@ -133,6 +135,7 @@ def test_mistakes_are_one_line_and_exit_1(folder: Path, tmp_path: Path, capsys: 
         ([out, "-o", str(tmp_path / "none" / "p.html")], "does not exist"),
         ([out, "--anchor", "vvc", "-o", str(tmp_path / "p.html")], "got 'vvc'"),
         ([out, "--crops", "-1", "-o", str(tmp_path / "p.html")], "--crops: expected at least 0"),
+        ([out, "--bpp", "nan", "-o", str(tmp_path / "p.html")], "--bpp: expected a number above 0"),
     ):
         assert main(["report", *arguments]) == 1
         shown = capsys.readouterr()
@@ -146,6 +149,16 @@ def test_a_page_without_measurements_or_times_is_made(tmp_path: Path) -> None:
     size = write_page(tmp_path / "p.html", page_data([curve], curve, [], title="A & B {{data}}"))
     assert size == (tmp_path / "p.html").stat().st_size
     assert "<title>A &amp; B {{data}}</title>" in (tmp_path / "p.html").read_text()
+
+
+def test_a_result_without_any_quality_is_refused_with_the_reason(
+    photos: list[Path], tmp_path: Path, capsys: Capture
+) -> None:
+    evaluate(photos, [StepCodec(qualities=(1,))], out=tmp_path / "out.json")
+    page = tmp_path / "p.html"
+    assert main(["report", str(tmp_path / "out.json"), "-o", str(page)]) == 1
+    assert "got none: no error at all, so no PSNR, in a.png, b.png" in capsys.readouterr().err
+    assert not page.exists()
 
 
 # -- in a browser -----------------------------------------------------------------------------

@@ -99,11 +99,14 @@ def test_a_missing_coded_file_is_made_when_files_are_wanted(photos: list[Path], 
     assert len(wanting.encodes) == 6
     names = [row["file"] for row in report["codecs"][0]["items"]]
     assert sorted(path.name for path in files_folder(out).iterdir()) == sorted(names)
-    (files_folder(out) / names[0]).unlink()
-    again = StepCodec()
-    evaluate(photos, [again], out=out, keep_files=True)
-    assert len(again.encodes) == 1
-    assert (files_folder(out) / names[0]).is_file()
+    kept = files_folder(out) / names[0]
+    whole = kept.read_bytes()
+    for damage in (kept.unlink, lambda: kept.write_bytes(whole[:-1])):
+        damage()
+        again = StepCodec()
+        evaluate(photos, [again], out=out, keep_files=True)
+        assert len(again.encodes) == 1
+        assert kept.read_bytes() == whole
     assert evaluate(photos, [again], out=out, keep_files=False)["errors"] == []
     assert len(again.encodes) == 1
 
@@ -116,6 +119,18 @@ def test_each_measurement_is_on_disk_before_the_next_begins(photos: list[Path], 
 
     evaluate(photos, [StepCodec()], out=out, progress=count)
     assert lines == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("line", ["5", "null", "[]", '"text"', "{}", '{"key": "abc"}', "\0", "x"])
+def test_a_line_of_the_journal_that_is_no_measurement_counts_as_absent(
+    photos: list[Path], out: Path, line: str
+) -> None:
+    evaluate(photos, [StepCodec()], out=out)
+    _, *others = journal_path(out).read_text().splitlines()
+    journal_path(out).write_text("\n".join([line, *others]))
+    codec = StepCodec()
+    assert evaluate(photos, [codec], out=out)["errors"] == []
+    assert len(codec.encodes) == 1
 
 
 def test_a_killed_evaluation_goes_on_where_it_was(photos: list[Path], out: Path) -> None:
@@ -303,5 +318,11 @@ def test_a_result_that_could_not_be_written_stops_before_any_work(
     for out in (photos[0], tmp_path / "nowhere" / "out.json", tmp_path / "folder.json"):
         with pytest.raises(OutputError):
             evaluate(photos, [codec], out=out)
+    (tmp_path / "a.items.jsonl").mkdir()
+    (tmp_path / "b.files").touch()
+    with pytest.raises(OutputError, match=r"a\.items\.jsonl"):
+        evaluate(photos, [codec], out=tmp_path / "a.json")
+    with pytest.raises(OutputError, match=r"cannot make the folder .*b\.files: File exists"):
+        evaluate(photos, [codec], out=tmp_path / "b.json", keep_files=True)
     assert codec.encodes == []
     assert photos[0].read_bytes() == original

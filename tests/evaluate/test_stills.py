@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from codec.evaluate import ffmpeg, stills
 from codec.evaluate.interface import ImageCodec, with_shape
 from codec.evaluate.metrics import psnr
 from codec.evaluate.stills import HevcIntra, JpegXl, VvcIntra
+from codec.media.planes import PlanarFormat
 from formats.errors import InputError, MediaError, MissingLibraryError
 from tests.conftest import picture
 
@@ -36,6 +39,12 @@ def test_encoding_twice_gives_the_same_bytes(codec: ImageCodec, photo: np.ndarra
     assert codec.encode(photo, q) == codec.encode(photo, q)
 
 
+@pytest.mark.parametrize("preset", ["faster", "medium"])
+def test_what_an_encoder_prints_is_not_in_the_stream(preset: str, photo: np.ndarray) -> None:
+    data = VvcIntra(preset=preset).encode(photo, 32)
+    assert b"onfiguration" not in data
+
+
 @ALL
 def test_odd_sizes_and_greyscale_come_back(codec: ImageCodec, photo: np.ndarray) -> None:
     q = POINTS[codec.point][2]
@@ -60,6 +69,30 @@ def test_jxl_keeps_alpha() -> None:
     rgba[..., 3] = np.where(np.arange(50) < 25, 90, 200)
     codec = JpegXl(effort=3)
     assert psnr(rgba, codec.decode(codec.encode(rgba, 95))) > 33
+
+
+def test_jxl_refuses_colours_that_it_would_not_keep() -> None:
+    rgba = picture(40, 50, channels=4)
+    rgba[..., 3] = 255
+    rgba[7, 9, 3] = 0
+    with pytest.raises(InputError, match="the colours under transparent samples"):
+        JpegXl(effort=3).encode(rgba, 95)
+
+
+@pytest.mark.parametrize("codec", CODECS[1:], ids=["hevc", "vvc"])
+def test_the_command_of_planes_makes_the_same_bytes(
+    codec: HevcIntra | VvcIntra, photo: np.ndarray, tmp_path: Path
+) -> None:
+    q = POINTS[codec.point][1]
+    height, width = photo.shape[:2]
+    chroma = "444" if isinstance(codec, HevcIntra) else "420"
+    layout = PlanarFormat(width, height, 10, chroma, 6, full_range=True, siting="left")
+    (tmp_path / "SOURCE.yuv").write_bytes(layout.encode(stills._to_depth(photo)))
+    program, *arguments = codec.command(q).replace("WIDTHxHEIGHT", f"{width}x{height}").split()
+    assert program == "ffmpeg"
+    ffmpeg.run(arguments, task="the command", folder=tmp_path)
+    made = (tmp_path / arguments[-1]).read_bytes()
+    assert made == codec.encode(photo, q)
 
 
 @ALL

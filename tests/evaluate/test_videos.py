@@ -10,7 +10,7 @@ import pytest
 
 from codec.evaluate import ffmpeg
 from codec.evaluate.clip_metrics import compare_clips, vmaf
-from codec.evaluate.clips import Clip, from_frames, reference_clip
+from codec.evaluate.clips import Clip, at_depth, from_frames, reference_clip
 from codec.evaluate.videos import VIDEO_ENCODERS, FFmpegVideo
 from formats.errors import InputError, MediaError
 from tests.evaluate.conftest import cut_bunny
@@ -58,6 +58,20 @@ def test_the_key_frame_interval_is_kept(bunny: Clip, tmp_path: Path) -> None:
 def test_encoding_twice_gives_the_same_bytes(bunny: Clip) -> None:
     codec = FFmpegVideo("x265", preset="ultrafast")
     assert codec.encode_clip(bunny, 30) == codec.encode_clip(bunny, 30)
+
+
+@pytest.mark.parametrize("name", VIDEO_ENCODERS)
+def test_the_command_makes_the_same_bytes(name: str, bunny: Clip, tmp_path: Path) -> None:
+    codec = FFmpegVideo(name, preset=FAST[name])
+    clip = at_depth(bunny, 10, tmp_path) if name == "vvenc" else bunny
+    (tmp_path / "CLIP.y4m").write_bytes(clip.path.read_bytes())
+    command = codec.command(40).replace("setparams=COLOURS", bunny.tags)
+    for part in command.split(" && "):
+        program, *arguments = part.split()
+        assert program == "ffmpeg"
+        ffmpeg.run(arguments, task="the command", folder=tmp_path)
+    made = tmp_path / f"FILE{codec.suffix}"
+    assert made.read_bytes() == codec.encode_clip(bunny, 40)
 
 
 def test_damaged_streams_are_a_media_error(tmp_path: Path) -> None:
