@@ -145,11 +145,11 @@ class BlockGrid:
         """
         (rows, columns), (down, right), half = self._block, self._blocks, self.side // 2
         size = -(-rows // 2) + 2, -(-columns // 2) + 2
-        padded = np.zeros(
-            ((down - 1) * half + size[0], (right - 1) * half + size[1]), np.float32
-        )
+        padded = np.zeros(((down - 1) * half + size[0], (right - 1) * half + size[1]), np.float32)
         inside = padded[1 : 1 + above.shape[0], 1 : 1 + above.shape[1]]
-        np.clip(above[: inside.shape[0], : inside.shape[1]], -LIMIT, LIMIT, out=inside, casting="unsafe")
+        np.clip(
+            above[: inside.shape[0], : inside.shape[1]], -LIMIT, LIMIT, out=inside, casting="unsafe"
+        )
         by_row, by_column = padded.strides
         strides = (by_row, by_column, half * by_row, half * by_column)
         cut = _view(padded, 0, (*size, down, right), strides)
@@ -164,23 +164,22 @@ class BlockGrid:
                 yield self._pass(time, first, last)
 
     def _pass(self, time: int, first: int, last: int) -> Pass:
-        count = self.planes.shape[2]
-        shape = last + 1 - first, count
-        known = self._known.reshape(*self._known.shape[:2], count)
+        shape = last + 1 - first, self.planes.shape[2]
+        known = self._known.reshape(*self._known.shape[:2], -1)
         down, right, blocks = known.strides
         corner = (first + _ABOVE) * down + (time - 2 * first + _LEFT) * right
         windows = []
         for start, length in RUNS:
             y, x = WINDOW[start]
-            strides = (right, down - 2 * right, blocks)
             offset = corner + y * down + x * right
+            strides = (right, down - 2 * right, blocks)
             windows.append(_view(known, offset, (length, *shape), strides))
         parent = None
         if self._above is not None:
             down, right, blocks = self._above.strides
             offset = first * down + (time // 2 - first) * right
-            strides = (2 * down, right, down - right, blocks)
-            parent = _view(self._above, offset, (3, 3, *shape), strides)
+            of_window = (2 * down, right, down - right, blocks)
+            parent = _view(self._above, offset, (3, 3, *shape), of_window)
         plane, down, right = self._flags.strides
         offset = first * down + (time - 2 * first) * right
         flags = _view(self._flags, offset, (FLAGS, shape[0]), (plane, down - 2 * right))

@@ -33,6 +33,8 @@ __all__ = ["SUBSAMPLINGS", "Header", "MediaKind", "NetworkFamily"]
 E = TypeVar("E", bound=IntEnum)
 
 SUBSAMPLINGS = ("444", "422", "420", "400")
+
+
 class MediaKind(IntEnum):
     """What the file decodes to."""
 

@@ -1,14 +1,14 @@
-"""What the order of the latents costs: the codec's blocks of several sizes against a serial context.
+"""What the order of the latents costs: blocks of several sizes against a serial context.
 
     python tools/ablate_order.py KODAK [--items 8@384x256:0.001,20@384x256:0.004] [--steps 600]
 
 serial     row after row; the 16 nearest latents that come before, as in C3 and Cool-chic
 blocks B   all blocks of BxB side by side (formats/blocks.py): 3 B - 2 passes do a grid
 
-All see the 3x3 window of the coarser grid too; layers, start, optimiser and schedule are the same.
-No prior: there is none for the serial order. Nor is there a decoder, so J = MSE + lambda bpp is that
-of the rounded latents at the end of the soft stage, with the rate that the real-valued network
-says, network weights not counted.
+All see the 3x3 window of the coarser grid too; layers, start, optimiser and schedule are the
+same. No prior: there is none for the serial order. Nor is there a decoder, so J = MSE + lambda bpp
+is that of the rounded latents at the end of the soft stage, with the rate that the real-valued
+network says, network weights not counted.
 """
 
 from __future__ import annotations

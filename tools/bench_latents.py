@@ -107,9 +107,9 @@ def main() -> None:
 
     def context() -> None:
         predicted.clear()
-        for level, grid in enumerate(grids):
+        for level, shape in enumerate(shapes):
             above = grids[level + 1] if level + 1 < len(grids) else None
-            known = BlockGrid(shapes[level], 1 << config.block, above)
+            known = BlockGrid(shape, 1 << config.block, above)
             for step in known.passes():
                 predicted.append((*net.predict(step, level, scratch), step.inside))
 

@@ -23,7 +23,9 @@ __all__ = ["CoreResult", "CoreRound", "CoreSearch"]
 
 MAX_ROUNDS = 14
 ENOUGH_ROUNDS = 6
-"""Rounds after which any result within the target will do."""
+"""Rounds after which a result less than `ENOUGH` within the target will do."""
+ENOUGH = 0.1
+"""In log bits; 6 times as much in dB."""
 RATE_TOLERANCE = 0.02
 """How far below a target rate is close enough; it is never exceeded."""
 PSNR_TOLERANCE = 0.05
@@ -100,7 +102,10 @@ class CoreSearch:
         tolerance = RATE_TOLERANCE if self.goal.bits is not None else PSNR_TOLERANCE
         if any(-tolerance <= miss <= 0 for miss in misses):
             return None
-        if len(history) >= MAX_ROUNDS or (len(history) >= ENOUGH_ROUNDS and min(misses) <= 0):
+        enough = ENOUGH * (1 if self.goal.bits is not None else 6)
+        if len(history) >= MAX_ROUNDS or (
+            len(history) >= ENOUGH_ROUNDS and any(-enough <= miss <= 0 for miss in misses)
+        ):
             return None
         nearest = min(range(len(history)), key=lambda i: abs(misses[i]))
         lam = self._lambda(history, misses, -tolerance / 2)
@@ -131,15 +136,27 @@ class CoreSearch:
         return self.goal.psnr - result.psnr
 
     def _lambda(self, history: Sequence[CoreResult], misses: Sequence[float], aim: float) -> float:
-        """Lambda at which the miss should be `aim`, from the last round.
+        """Lambda at which the miss should be `aim`.
 
-        Rounds that go on from others are better converged than the first one: at the same lambda
-        they may spend more and show more. Only two of a kind give a slope.
+        Between the nearest rounds on both sides of it, once there are such: a straight line through
+        them. Else from the last round on. Rounds that go on from others are better converged than
+        the first one: at the same lambda they may spend more and show more, so that only two of a
+        kind give a slope.
         """
-        slope = RATE_SLOPE if self.goal.bits is not None else -PSNR_SLOPE
+        bits = self.goal.bits is not None
+        lambdas = [math.log(result.plan.fit.lam) for result in history]
+        over = [(miss, lam) for miss, lam in zip(misses, lambdas, strict=True) if miss > aim]
+        under = [(miss, lam) for miss, lam in zip(misses, lambdas, strict=True) if miss <= aim]
+        if over and under:
+            (high, at_high), (low, at_low) = min(over), max(under)
+            # More bits are at a lower lambda, more dB too, and a miss of dB is one of too few.
+            if (at_high < at_low) == bits and at_high != at_low:
+                share = min(0.9, max(0.1, (aim - low) / (high - low)))
+                return math.exp(at_low + share * (at_high - at_low))
+        slope = RATE_SLOPE if bits else -PSNR_SLOPE
         last, miss = history[-1], misses[-1]
         if len(history) > 1 and (history[-2].plan.start is None) == (last.plan.start is None):
-            span = math.log(last.plan.fit.lam / history[-2].plan.fit.lam)
+            span = lambdas[-1] - lambdas[-2]
             measured = (miss - misses[-2]) / span if span else 0.0
             if 0.5 < measured / slope < 3:  # noise of short fits must not turn the search round
                 slope = measured

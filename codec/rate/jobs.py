@@ -266,7 +266,7 @@ class _Bands:
         if key not in self._made:
             rows = torch.arange(key[0], key[0] + len(band))[:, None]
             columns = torch.arange(width)[None]
-            rows, columns = torch.broadcast_tensors(rows, columns)
+            rows, columns = rows.expand(-1, width), columns.expand(len(band), -1)
             here = _time(rows, columns, self._side)
             known = [_time(rows + y, columns + x, self._side) < here for y, x in WINDOW]
             mask = torch.stack(known).to(torch.get_default_dtype())
@@ -284,8 +284,7 @@ def _addressed(
     """
     side = 1 << config.block
     rows, columns = (
-        t.flatten()
-        for t in torch.meshgrid(*(torch.arange(n) for n in own.shape), indexing="ij")
+        t.flatten() for t in torch.meshgrid(*(torch.arange(n) for n in own.shape), indexing="ij")
     )
     here = _time(rows, columns, side)
     inputs = [
@@ -317,6 +316,4 @@ def _numbers(area: Area, rows: Tensor, columns: Tensor, outside: int) -> Tensor:
     height, width = area.shape
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     top, left = area.part[0].start, area.part[1].start
-    return torch.where(
-        inside, area.start + (rows + top) * area.whole[1] + columns + left, outside
-    )
+    return torch.where(inside, area.start + (rows + top) * area.whole[1] + columns + left, outside)

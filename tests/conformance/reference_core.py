@@ -122,9 +122,7 @@ def excess_table(s: int) -> list[int]:
     reach = max(255, 16 * 2 ** max((s - 18) // 5, 0))
     count = reach - 7
     _, e = powers(s, count + 1)
-    others = [
-        1 + ((e[k] - e[k + 1] >> 23) * (2**24 - count) >> 39) for k in range(1, count)
-    ]
+    others = [1 + ((e[k] - e[k + 1] >> 23) * (2**24 - count) >> 39) for k in range(1, count)]
     return [2**24 - sum(others), *others]
 
 
@@ -193,9 +191,7 @@ def inputs(
         return values[row][column] if inside else 0
 
     here = time(i, j, side)
-    x = [
-        at(grid, i + dy, j + dx) if time(i + dy, j + dx, side) < here else 0 for dy, dx in INPUTS
-    ]
+    x = [at(grid, i + dy, j + dx) if time(i + dy, j + dx, side) < here else 0 for dy, dx in INPUTS]
     p = []
     if above is not None:
         p = [at(above, i // 2 + y, j // 2 + x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
