@@ -138,15 +138,16 @@ class CoreSearch:
     def _lambda(self, history: Sequence[CoreResult], misses: Sequence[float], aim: float) -> float:
         """Lambda at which the miss should be `aim`.
 
-        Between the nearest rounds on both sides of it, once there are such: a straight line through
-        them. Else from the last round on. Rounds that go on from others are better converged than
-        the first one: at the same lambda they may spend more and show more, so that only two of a
-        kind give a slope.
+        Rounds that go on from others are better converged than the first one: at the same lambda
+        they may spend more and show more. So only rounds like the last one are looked at: a
+        straight line through the nearest ones on both sides, or else on from the last one.
         """
         bits = self.goal.bits is not None
+        last, miss = history[-1], misses[-1]
         lambdas = [math.log(result.plan.fit.lam) for result in history]
-        over = [(miss, lam) for miss, lam in zip(misses, lambdas, strict=True) if miss > aim]
-        under = [(miss, lam) for miss, lam in zip(misses, lambdas, strict=True) if miss <= aim]
+        alike = [(r.plan.start is None) == (last.plan.start is None) for r in history]
+        known = [pair for *pair, like in zip(misses, lambdas, alike, strict=True) if like]
+        over, under = [p for p in known if p[0] > aim], [p for p in known if p[0] <= aim]
         if over and under:
             (high, at_high), (low, at_low) = min(over), max(under)
             # More bits are at a lower lambda, more dB too, and a miss of dB is one of too few.
@@ -154,8 +155,7 @@ class CoreSearch:
                 share = min(0.9, max(0.1, (aim - low) / (high - low)))
                 return math.exp(at_low + share * (at_high - at_low))
         slope = RATE_SLOPE if bits else -PSNR_SLOPE
-        last, miss = history[-1], misses[-1]
-        if len(history) > 1 and (history[-2].plan.start is None) == (last.plan.start is None):
+        if alike[-2:] == [True, True]:
             span = lambdas[-1] - lambdas[-2]
             measured = (miss - misses[-2]) / span if span else 0.0
             if 0.5 < measured / slope < 3:  # noise of short fits must not turn the search round

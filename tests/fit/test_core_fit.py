@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -273,12 +274,18 @@ def test_gain_follows_the_root_of_lambda() -> None:
 # -- search -------------------------------------------------------------------------------
 
 
-def simulate(goal: Goal, start: float, bits_at_one: float = 60.0) -> list[CoreResult]:
-    """Rounds of a picture whose bits and error follow powers of lambda."""
+def simulate(
+    goal: Goal, start: float, bits_at_one: float = 60.0, slack: float = 0.0
+) -> list[CoreResult]:
+    """Rounds of a picture whose bits and error follow powers of lambda.
+
+    `slack`: how many more bits, in logarithms, rounds spend that go on from others.
+    """
     search = CoreSearch(goal, CoreFitConfig.of(start, 400))
     history: list[CoreResult] = []
     while (plan := search.next_round(history)) is not None:
-        size = int(bits_at_one * plan.fit.lam**-0.6 / 8) + 1
+        more = math.exp(slack * (plan.start is not None))
+        size = int(bits_at_one * plan.fit.lam**-0.6 / 8 * more) + 1
         mse = 0.3 * plan.fit.lam**0.8
         history.append(CoreResult(plan, {}, torch.zeros(0), bytes(size), mse))
         assert len(history) < 20
@@ -291,6 +298,15 @@ def test_sizes_are_found_and_not_exceeded(start: float) -> None:
     history = simulate(goal, start)
     chosen = goal.choose(history)
     assert 0.9 * 4000 <= chosen.bits <= 4000
+    assert len(history) <= 8
+
+
+@pytest.mark.parametrize("slack", [-0.3, 0.2])
+@pytest.mark.parametrize("start", [2e-4, 1e-3, 5e-3])
+def test_sizes_are_found_where_later_rounds_spend_otherwise(start: float, slack: float) -> None:
+    goal = Goal(bits=4000.0)
+    history = simulate(goal, start, slack=slack)
+    assert any(0.98 * 4000 <= result.bits <= 4000 for result in history)
     assert len(history) <= 8
 
 
