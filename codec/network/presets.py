@@ -99,10 +99,13 @@ def paper_network(partition: str, features: int = 256, rank: int = 1) -> Network
 
 
 NARROW, WIDE = 1, 2
-"""Numbers of the priors with a context of 16 and of 32 units."""
-WIDE_FROM = 550_000
-"""Bits of a transform coder from which the wide context pays for its weights; core fusion spends
+"""Numbers of the priors: a context of 16 and a synthesis of 32 units, of 32 and 48."""
+WIDE_FROM = 120_000
+"""Bits of a transform coder from which the wide network pays for its weights; core fusion spends
 about half as many."""
+WIDE_DENSITY = 1.3
+"""Bits a pixel of a transform coder from which its time is worth it: below, a decoder that has few
+symbols to decode would take half as long again."""
 TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: a crop decodes only those that it touches."""
 
@@ -126,11 +129,11 @@ def core_network(height: int, width: int, lam: float, bits: float) -> CoreConfig
         height, width: pixels.
         lam: mean squared error per bit per pixel.
         bits: what a transform coder would spend (`codec.fit.budget.transform_bits`): where there
-            are many, a wider context network is worth the bits of its weights.
+            are many, a wider network is worth the bits of its weights.
     """
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
-    prior = WIDE if bits >= WIDE_FROM else NARROW
+    prior = WIDE if bits >= max(WIDE_FROM, WIDE_DENSITY * pixels) else NARROW
     return CoreConfig(
         levels=min(levels, max(1, (max(height, width) - 1).bit_length())),
         **prior_shape(prior),
