@@ -196,6 +196,7 @@ def test_pictures_of_many_bits_get_a_wide_context(
     wide_from: float, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("codec.network.presets.WIDE_FROM", wide_from)
+    monkeypatch.setattr("codec.network.presets.WIDE_DENSITY", 0)
     data = codec.encode(picture(), lam=1e-3, steps=10).data
     with Container.open(data) as box:
         config = box.header.network
