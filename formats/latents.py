@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from formats.blocks import BlockGrid
 from formats.context import MEAN_LIMIT, ContextNetwork, Scratch
-from formats.entropy import LatentDecoder, LatentEncoder, latent_bits
 from formats.errors import InputError
+from formats.residuals import LatentDecoder, LatentEncoder, latent_bits
 from formats.tables import LATENT_SCALES, MEAN_BITS, OFFSETS, latent_support
 
 __all__ = ["MAX_LATENT", "decode_segment", "encode_segment", "level_bits"]

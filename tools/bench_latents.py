@@ -17,12 +17,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from formats import entropy, tables
+from formats import residuals, tables
 from formats.blocks import BlockGrid
 from formats.context import ContextNetwork, Scratch
 from formats.core import CoreConfig
-from formats.entropy import LatentDecoder
 from formats.latents import _Coded, _coded, _walk, decode_segment, encode_segment
+from formats.residuals import LatentDecoder
 from formats.tables import FAR, TOTAL, latent_frequencies
 from formats.weights import CodedTensor
 
@@ -70,7 +70,7 @@ def median_ms(work: Callable[[], object], runs: int) -> tuple[float, float]:
 
 def forget_tables() -> None:
     """Empty the caches, as in a fresh process."""
-    for cached in (tables.latent_frequencies, entropy._latent_models, entropy._excess_model):
+    for cached in (tables.latent_frequencies, residuals._latent_models, residuals._excess_model):
         cached.cache_clear()
 
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from codec.rate.jobs import Job, plan
+from codec.rate.jobs import Job
 from codec.rate.laplace import laplace_rate
+from codec.rate.plan import plan
 from codec.relu import through_relu
 from formats.blocks import FLAGS, LIMIT
 from formats.context import MEAN_LIMIT, MIDDLE, TOP, TOP_SCALE

@@ -3,17 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formats.entropy import (
-    LatentDecoder,
-    LatentEncoder,
-    best_table,
-    decode_symbols,
-    encode_symbols,
-    latent_bits,
-    table_bits,
-)
+from formats.entropy import best_table, decode_symbols, encode_symbols, table_bits
 from formats.errors import CorruptError
-from formats.tables import LATENT_SCALES, OFFSETS, TABLES, ZERO, latent_support, support
+from formats.tables import TABLES, ZERO, support
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,33 +86,3 @@ def test_garbage_gives_a_typed_error_or_symbols_inside_the_support() -> None:
         except CorruptError:
             continue
         assert int(np.abs(symbols).max()) <= support(table)
-
-
-def passes_of_latents(seed: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Keys and residuals of some passes, of all scales, to the ends of their reach."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for size in rng.integers(0, 60, count):
-        scales = rng.integers(1, LATENT_SCALES, size)
-        keys = scales * OFFSETS + rng.integers(0, OFFSETS, size)
-        spread = 2.0 ** ((scales - 22) / 5)
-        reach = np.array([latent_support(int(s)) for s in scales], np.int64)
-        residuals = np.clip(np.rint(rng.laplace(0, spread)), -reach, reach)
-        residuals[::7] = reach[::7]
-        found.append((keys.astype(np.intp), residuals.astype(np.int32)))
-    return found
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_residuals_of_latents_round_trip_pass_by_pass(seed: int) -> None:
-    plan = passes_of_latents(seed, 12)
-    encoder = LatentEncoder()
-    for keys, residuals in plan:
-        encoder.encode(keys, residuals)
-    data = encoder.done()
-    decoder = LatentDecoder(data, "test")
-    for keys, residuals in plan:
-        assert np.array_equal(decoder.decode(keys), residuals)
-    decoder.finish()
-    bits = sum(latent_bits(keys, residuals) for keys, residuals in plan)
-    assert bits <= 8 * len(data) <= bits * 1.001 + 64

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec.rate import ContextRate, jobs
+from codec.rate import plan as planning
 from codec.rate.predictor import TorchContextNetwork
 from formats.blocks import BlockGrid
 from formats.context import CONTEXT_BITS, ContextNetwork
@@ -51,7 +52,7 @@ def test_gradients_are_those_of_finite_differences(
     levels: int,
     size: tuple[int, int],
 ) -> None:
-    monkeypatch.setattr(jobs, "CHUNK", chunk)
+    monkeypatch.setattr(planning, "CHUNK", chunk)
     torch.manual_seed(1)
     config = CoreConfig(levels=levels, width=5, block=3)
     rate = ContextRate(config, *size, CPU)
@@ -85,9 +86,9 @@ def test_bands_and_indices_give_the_same(
 ) -> None:
     config = CoreConfig(levels=4, width=6, tile=tile)
     latents, weights = random_latents(config, *size, 2.0), random_weights(config)
-    monkeypatch.setattr(jobs, "CHUNK", 2**20)
+    monkeypatch.setattr(planning, "CHUNK", 2**20)
     whole = ContextRate(config, *size, CPU)(weights, latents)
-    monkeypatch.setattr(jobs, "CHUNK", 50)
+    monkeypatch.setattr(planning, "CHUNK", 50)
     banded = ContextRate(config, *size, CPU)
     assert any(isinstance(job, jobs.BandJob) for job in banded.jobs)
     parts = banded(weights, latents)
@@ -99,7 +100,7 @@ def test_bands_and_indices_give_the_same(
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_portions_add_up(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
-    monkeypatch.setattr(jobs, "CHUNK", 50)
+    monkeypatch.setattr(planning, "CHUNK", 50)
     config = CoreConfig(levels=4, width=6)
     latents, weights = random_latents(config, 48, 64, 2.0), random_weights(config)
     rate = ContextRate(config, 48, 64, CPU)
@@ -161,7 +162,7 @@ def test_torch_computes_the_integers_of_the_definition(
     grids = [rng.integers(-reach, reach + 1, shape).astype(np.int32) for shape in shapes]
     flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids])).float()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "CHUNK", chunk)
+        patch.setattr(planning, "CHUNK", chunk)
         mean, scale = ContextRate(config, height, width, CPU).predict(weights, flat)
     torch_network = TorchContextNetwork(network, CPU)
     above, start = None, flat.numel()

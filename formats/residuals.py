@@ -1,0 +1,175 @@
+"""Range coding of the residuals of latents, a pass at a time.
+
+All residuals of a pass are coded by one call, each under the table of its own key: constriction
+takes a row of parameters a symbol. What lies beyond +-FAR follows as second symbols, in a call for
+each scale that has any (formats/SPEC.md, 9.4).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from formats.entropy import constriction_stream, model_weights
+from formats.errors import CorruptError
+from formats.tables import (
+    FAR,
+    LATENT_SCALES,
+    OFFSETS,
+    TOTAL,
+    excess_frequencies,
+    latent_frequencies,
+)
+
+__all__ = ["LatentDecoder", "LatentEncoder", "latent_bits"]
+
+Symbols = npt.NDArray[np.int32]
+
+
+@lru_cache(maxsize=1)
+def _latent_models() -> tuple[Any, npt.NDArray[np.float32]]:
+    """The family of all tables of latents, and its parameters, one row a key.
+
+    Integers up to 2^24, and all their partial sums, are exact in single precision.
+    """
+    family = constriction_stream().model.Categorical(perfect=False)
+    rows = model_weights(latent_frequencies().reshape(-1, 2 * FAR + 1)).astype(np.float32)
+    return family, rows
+
+
+class _Parameters:
+    """The rows of `_latent_models` for the keys of a pass, in a buffer that is used again."""
+
+    def __init__(self) -> None:
+        self._buffer = np.empty((0, 2 * FAR + 1), np.float32)
+
+    def __call__(self, keys: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        """(n, 17), valid until the next call. Fresh memory would take ten times as long."""
+        if len(keys) > len(self._buffer):
+            self._buffer = np.empty((len(keys), 2 * FAR + 1), np.float32)
+        found = self._buffer[: len(keys)]
+        # Keys come from the network and are in range; "clip" writes without a copy between.
+        np.take(_latent_models()[1], keys, axis=0, out=found, mode="clip")
+        return found
+
+
+@lru_cache(maxsize=LATENT_SCALES)
+def _excess_model(scale: int) -> Any:
+    weights = model_weights(excess_frequencies(scale))
+    return constriction_stream().model.Categorical(weights, perfect=False)
+
+
+@lru_cache(maxsize=1)
+def _latent_costs() -> npt.NDArray[np.float64]:
+    return np.asarray(np.log2(TOTAL) - np.log2(latent_frequencies().clip(1)))
+
+
+def latent_bits(keys: npt.NDArray[np.intp], residuals: Symbols) -> float:
+    """Bits that the tables spend on residuals, see `LatentEncoder.encode`."""
+    near = np.clip(residuals, -FAR, FAR) + FAR
+    bits = float(_latent_costs().reshape(-1, 2 * FAR + 1)[keys, near].sum())
+    for scale, places in _far(keys, np.abs(residuals) >= FAR):
+        found = excess_frequencies(scale)[np.abs(residuals[places]) - FAR]
+        bits += float((np.log2(TOTAL) - np.log2(found)).sum())
+    return bits
+
+
+def _far(
+    keys: npt.NDArray[np.intp], far: npt.NDArray[np.bool_]
+) -> list[tuple[int, npt.NDArray[np.intp]]]:
+    """The positions where `far`, by scale, ascending, and in their order within a scale."""
+    places = np.flatnonzero(far)
+    if not places.size:
+        return []
+    scales = keys[places] // OFFSETS
+    return [(int(scale), places[scales == scale]) for scale in np.unique(scales)]
+
+
+class LatentEncoder:
+    """Collects the residuals of one segment, pass by pass, in one stream."""
+
+    def __init__(self) -> None:
+        self._coder = constriction_stream().queue.RangeEncoder()
+        self._parameters = _Parameters()
+
+    def encode(self, keys: npt.NDArray[np.intp], residuals: Symbols) -> None:
+        """Code the residuals of a pass.
+
+        Args:
+            keys: (n,) scale * OFFSETS + mean in 1/32.
+            residuals: (n,) int32, within the reach of their scales.
+        """
+        if keys.size:
+            self._encode(keys, residuals, self._parameters(keys))
+
+    def _encode(
+        self, keys: npt.NDArray[np.intp], residuals: Symbols, parameters: npt.NDArray[np.float32]
+    ) -> None:
+        near = np.clip(residuals, -FAR, FAR) + np.int32(FAR)
+        self._coder.encode(near, _latent_models()[0], parameters)
+        for scale, places in _far(keys, np.abs(residuals) >= FAR):
+            self._coder.encode(np.abs(residuals[places]) - np.int32(FAR), _excess_model(scale))
+
+    def done(self) -> bytes:
+        """The stream: little-endian 32-bit words, none if nothing was coded."""
+        words: npt.NDArray[np.uint32] = self._coder.get_compressed()
+        return words.astype("<u4").tobytes()
+
+
+class LatentDecoder:
+    """Inverse of `LatentEncoder`.
+
+    It encodes what it decodes: that shows a stream of another length than its symbols need,
+    which the decoder cannot see by itself.
+
+    Raises:
+        CorruptError: the stream is not whole words.
+    """
+
+    def __init__(self, data: bytes, where: str) -> None:
+        if len(data) % 4:
+            raise CorruptError(
+                f"{where}: expected a whole number of 32-bit words, got {len(data)} bytes"
+            )
+        words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
+        self._coder = constriction_stream().queue.RangeDecoder(words)
+        self._again = LatentEncoder()
+        self._parameters = _Parameters()
+        self._size = len(data)
+        self._where = where
+
+    def decode(self, keys: npt.NDArray[np.intp]) -> Symbols:
+        """Residuals (n,) int32 of a pass from its keys (n,).
+
+        Raises:
+            CorruptError: the stream ends early or holds what no encoder writes.
+        """
+        if not keys.size:
+            return np.zeros(0, np.int32)
+        parameters = self._parameters(keys)
+        try:
+            found: Symbols = self._coder.decode(_latent_models()[0], parameters)
+            found -= FAR
+            for scale, places in _far(keys, np.abs(found) == FAR):
+                excess = self._coder.decode(_excess_model(scale), len(places))
+                found[places] += np.sign(found[places]) * excess
+        except (AssertionError, ValueError) as error:
+            raise CorruptError(f"{self._where}: the stream is invalid: {error}") from error
+        self._again._encode(keys, found, parameters)
+        return found
+
+    def finish(self) -> None:
+        """Check the stream's length.
+
+        Raises:
+            CorruptError: it is not the length that its symbols need.
+        """
+        needed = len(self._again.done())
+        if self._size != needed:
+            raise CorruptError(
+                f"{self._where}: the entropy-coded stream has {self._size} bytes, its symbols "
+                f"need {needed}"
+            )
