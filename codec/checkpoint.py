@@ -30,8 +30,9 @@ __all__ = [
     "result_to_values",
 ]
 
-LAYOUT = 3
-"""Version of what a state holds; goes up with every change of it, of presets or of the fit."""
+LAYOUT = 4
+"""Version of what a state holds; goes up with every change of it, of presets, of
+priors, of the fit or of the format: finished rounds are bytes of a file."""
 SAVE_SECONDS = 20.0
 """Seconds between two states on the disk: what a crash can lose."""
 

@@ -187,7 +187,7 @@ class ContextNetwork:
         width = self.config.width
         weights = self.first_layer(step)
         output = scratch.take("output", 2, rows * cols)
-        for row, col in _blocks(rows, cols, max(1, _CHUNK // width)):
+        for row, col in _chunks(rows, cols, max(1, _CHUNK // width)):
             shape = row.stop - row.start, col.stop - col.start
             size = shape[0] * shape[1]
             inputs = scratch.take("inputs", weights.shape[1], size)
@@ -227,7 +227,7 @@ def _activate(sums: Floats) -> None:
     np.minimum(sums, TOP, out=sums)
 
 
-def _blocks(rows: int, cols: int, size: int) -> Iterator[tuple[slice, slice]]:
+def _chunks(rows: int, cols: int, size: int) -> Iterator[tuple[slice, slice]]:
     """Parts of at most `size` positions that are contiguous in raster order."""
     count = size // cols
     if count:

@@ -64,7 +64,8 @@ class CoreConfig:
         hidden: units of the synthesis' hidden layer, 1..64.
         residuals: 3x3 convolutions after it, 0..4.
         width: units w of the context network's layers, 1..64.
-        block: log2 of the side of the blocks that a grid is coded in, 3..8.
+        block: log2 of the side of the blocks that a grid is coded in, 3..8; with tiles at most
+            tile - 3, so that a tile has many blocks.
         prior: number of the weights that the coded ones are relative to (formats/priors.py).
         gain: latents enter the synthesis times 2^(gain / 8 - 1), -64..63: the quantisation step.
         tile: log2 of the tile's side in pixels, 8..15; 0: one tile.
@@ -106,6 +107,11 @@ class CoreConfig:
         check_prior(self)
         if 0 < self.tile < 8:
             raise InputError(f"core network tile: expected 0 or 8..15, got {self.tile}")
+        if self.tile and self.block > self.tile - 3:
+            raise InputError(
+                f"core network block: expected at most {self.tile - 3} with tiles of "
+                f"2^{self.tile}, got {self.block}"
+            )
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -192,9 +192,12 @@ class Header:
                 "(core fusion): a later version of the codec wrote this file"
             )
         if table_set != (known := TABLE_SETS[NetworkFamily(family)]):
+            age = "an earlier version, before the first release, wrote this file: encode it again"
+            if table_set > known:
+                age = "a later version of the codec wrote this file"
             raise VersionError(
                 f"header: table set {table_set} of network family {family}; this library knows "
-                f"{known}: another version of the codec wrote this file"
+                f"{known}: {age}"
             )
         network = _read_core(read) if family == NetworkFamily.CORE else _read_rank(read)
         read.finish()

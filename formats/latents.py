@@ -32,7 +32,7 @@ MAX_LATENT = (MEAN_LIMIT >> MEAN_BITS) + latent_support(LATENT_SCALES - 1)
 _REACH = np.array([0, *map(latent_support, range(1, LATENT_SCALES))], dtype=np.int32)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Coded:
     """What is coded of the positions of one pass.
 
@@ -49,7 +49,10 @@ class _Coded:
     sign: Codes
 
     def place(self, residuals: Codes) -> Codes:
-        """The values (n,) whose residuals at `places` are these; may reuse `nearest`."""
+        """The values (n,) whose residuals at `places` are these, in the memory of `nearest`.
+
+        To be called once.
+        """
         self.nearest[self.places] += residuals * self.sign
         return self.nearest
 

@@ -40,7 +40,7 @@ MAX_LATENTS_PER_UNIT = 2**28
 MAX_LATENTS_PER_BYTE = 2**20
 """Latents of one unit per payload byte. Certain latents cost nothing at all: a plain image is a
 few bytes whatever its size, so the bound is loose. It is there so that 20 bytes of payload cannot
-declare more than 80 MiB of grids, which take up to eight times as much while they are decoded. A
+declare more than 80 MiB of grids, which take up to ten times as much while they are decoded. A
 plain image of 100 megapixels needs 128 bytes, about what its weights take; every tile adds one."""
 MAX_CHUNK_BYTES = 2**31
 

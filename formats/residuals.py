@@ -103,11 +103,18 @@ class LatentEncoder:
             residuals: (n,) int32, within the reach of their scales.
         """
         if keys.size:
-            self._encode(keys, residuals, self._parameters(keys))
+            self.encode_under(self._parameters(keys), keys, residuals)
 
-    def _encode(
-        self, keys: npt.NDArray[np.intp], residuals: Symbols, parameters: npt.NDArray[np.float32]
+    @property
+    def words(self) -> int:
+        """32-bit words that `done` would return now."""
+        found: int = self._coder.num_words()
+        return found
+
+    def encode_under(
+        self, parameters: npt.NDArray[np.float32], keys: npt.NDArray[np.intp], residuals: Symbols
     ) -> None:
+        """As `encode`, with the rows of the keys at hand."""
         near = np.clip(residuals, -FAR, FAR) + np.int32(FAR)
         self._coder.encode(near, _latent_models()[0], parameters)
         for scale, places in _far(keys, np.abs(residuals) >= FAR):
@@ -158,7 +165,12 @@ class LatentDecoder:
                 found[places] += np.sign(found[places]) * excess
         except (AssertionError, ValueError) as error:
             raise CorruptError(f"{self._where}: the stream is invalid: {error}") from error
-        self._again._encode(keys, found, parameters)
+        self._again.encode_under(parameters, keys, found)
+        if self._again.words > self._size // 4 + 1:  # the last word may become unnecessary
+            raise CorruptError(
+                f"{self._where}: the entropy-coded stream has {self._size} bytes, its symbols "
+                "need more"
+            )
         return found
 
     def finish(self) -> None:

@@ -258,6 +258,26 @@ def test_an_interrupted_encode_resumes_to_the_same_bytes(
     assert resumed.stats.steps < expected.stats.steps
 
 
+def test_a_state_of_another_version_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "fit.state"
+    options: dict[str, Any] = {**FAST, "state_path": path, "resume": True}
+
+    def kill(report: codec.EncodeProgress) -> None:
+        if report.fit.step == 5:
+            raise Interrupt
+
+    monkeypatch.setattr("codec.checkpoint.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("codec.checkpoint.LAYOUT", 3)
+    with pytest.raises(Interrupt):
+        codec.encode(picture(), progress=kill, **options)
+    assert path.exists()
+    monkeypatch.undo()
+    with pytest.raises(codec.CoordXError, match="another version of the codec wrote it"):
+        codec.encode(picture(), **options)
+
+
 def test_an_interrupted_search_of_core_fusion_resumes_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

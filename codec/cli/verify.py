@@ -31,8 +31,10 @@ def _run(args: argparse.Namespace) -> int:
         try:
             with Container.open(read_input(name)) as container:
                 chunks = container.verify()
-                units = len(container.unit_spans)
-                print(f"{name}: ok, {container.size:,} bytes, {len(chunks)} chunks, {units} units")
+                count = len(container.unit_spans)
+                units = "1 unit" if count == 1 else f"{count} units"
+                size = f"{container.size:,} bytes"
+                print(f"{name}: ok, {size}, {len(chunks)} chunks, {units}")
         except CoordXError as error:
             damaged += 1
             message = str(error)

@@ -35,6 +35,10 @@ class TorchContextNetwork(ContextNetwork):
                 f"{torch.get_float32_matmul_precision()!r}"
             )
         self.device = device
+        self._matrices = {
+            name: self._on_device(getattr(self, name))
+            for name in ("_first", "_coarsest", "_hidden", "_out", "_level")
+        }
 
     def _on_device(self, array: npt.NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -45,15 +49,15 @@ class TorchContextNetwork(ContextNetwork):
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
         """As `ContextNetwork.predict`; the whole pass at once."""
         rows, cols = step.shape
-        weights = self.first_layer(step)
+        weights = self._matrices["_coarsest" if step.parent is None else "_first"]
         inputs = np.empty((weights.shape[1], rows, cols), np.float32)
         self.gather(step, slice(0, rows), slice(0, cols), inputs)
         x = self._on_device(inputs.reshape(weights.shape[1], -1))
-        first = torch.mm(self._on_device(weights), x).clamp_(0, TOP)
-        hidden = self._on_device(self._hidden)
+        first = torch.mm(weights, x).clamp_(0, TOP)
+        hidden = self._matrices["_hidden"]
         second = torch.addmm(hidden[:, :1], hidden[:, 1:], first).floor_().clamp_(0, TOP)
-        offset = self._on_device(self._level[:, level : level + 1])
-        out = torch.addmm(offset, self._on_device(self._out), second).floor_()
+        offset = self._matrices["_level"][:, level : level + 1]
+        out = torch.addmm(offset, self._matrices["_out"], second).floor_()
         mean = out[0].clamp(-MEAN_LIMIT, MEAN_LIMIT).to(torch.int16).cpu().numpy()
         scale = out[1].clamp(-MIDDLE, TOP_SCALE - MIDDLE).add_(MIDDLE)
         return mean, scale.to(torch.uint8).cpu().numpy()

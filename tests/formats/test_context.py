@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formats.blocks import FLAGS, WINDOW, BlockGrid
+from formats.blocks import FLAGS, WINDOW, BlockGrid, Pass
 from formats.context import CONTEXT_BITS, ContextNetwork
 from formats.core import CoreConfig
 from formats.errors import CorruptError, InputError
@@ -48,20 +48,30 @@ def widest(config: CoreConfig, seed: int) -> dict[str, CodedTensor]:
     return tensors
 
 
-def by_definition(
-    config: CoreConfig, tensors: dict[str, CodedTensor], step, level: int
-) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[no-untyped-def]
-    """Section 9.3 in int64."""
-    t = {
+def fixed(tensors: dict[str, CodedTensor]) -> dict[str, np.ndarray]:
+    """Context tensors in units of their fixed point, int64."""
+    return {
         name: tensors[name].symbols.astype(np.int64) << (tensors[name].step + bits)
         for name, bits in CONTEXT_BITS.items()
         if name in tensors
     }
+
+
+def first_sums(tensors: dict[str, CodedTensor], step: Pass) -> np.ndarray:
+    """The sums of the first layer (section 9.3), before the clamp, in int64."""
+    t = fixed(tensors)
     x = np.concatenate([view.reshape(len(view), -1) for view in step.windows])
-    acc = t["context.first"] @ x.astype(np.int64)
+    sums = t["context.first"] @ x.astype(np.int64)
     if step.parent is not None:
-        acc += t["context.parent"] @ step.parent.reshape(9, -1).astype(np.int64)
-    acc += t["context.bias"] @ step.flags.repeat(step.shape[1], 1).astype(np.int64)
+        sums += t["context.parent"] @ step.parent.reshape(9, -1).astype(np.int64)
+    return sums + t["context.bias"] @ step.flags.repeat(step.shape[1], 1).astype(np.int64)
+
+
+def by_definition(
+    config: CoreConfig, tensors: dict[str, CodedTensor], step: Pass, level: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Section 9.3 in int64."""
+    t, acc = fixed(tensors), first_sums(tensors, step)
     assert np.abs(acc).max() < 2**24
     a0 = np.clip(acc, 0, 4095)
     acc = t["context.hidden"] @ a0 + 64 * a0 + t["context.hidden_bias"][:, None]
@@ -108,16 +118,39 @@ def test_float_products_equal_the_integer_definition(
         check(config, tensors, grid, parent, 1)
 
 
-def test_inputs_that_drive_every_sum_to_its_bound_stay_exact() -> None:
-    """Latents with the signs of one row's weights: its sum is the bound itself."""
+@pytest.mark.parametrize("seed", range(12))
+def test_inputs_that_drive_a_sum_to_its_bound_stay_exact(seed: int) -> None:
+    """Latents with the signs of one row's weights: its sum is 2^24 - 1, the bound itself."""
     config = CoreConfig(levels=2, width=8, block=3)
-    for seed in range(20):
-        tensors = widest(config, seed)
-        row = seed % 8
-        weights = tensors["context.parent"].symbols[row].reshape(3, 3)
-        above = np.where(weights < 0, -500, 500).astype(np.int32)
-        grid = np.full((6, 6), 500 if seed % 2 else -500, np.int32)
-        check(config, tensors, grid, above, 0)
+    tensors = widest(config, seed)
+    row, (i, j) = seed % 8, (3, 4)  # a position whose known neighbours are all there
+    first, bias = tensors["context.first"].symbols, tensors["context.bias"].symbols
+    known = [n for n, (y, x) in enumerate(WINDOW) if x + 2 * y < 0]
+    unseen = np.delete(np.abs(first[row]), known).sum()
+    first[row, [n for n in range(len(WINDOW)) if n not in known]] = 0
+    first[row, known[0]] += unseen if first[row, known[0]] >= 0 else -unseen
+    bias[row] = [np.abs(bias[row]).sum(), 0, 0, 0, 0]
+    grid, above = np.zeros((8, 8), np.int32), np.zeros((4, 4), np.int32)
+    for n in known:
+        y, x = WINDOW[n]
+        grid[i + y, j + x] = 500 if first[row, n] >= 0 else -500
+    weights = tensors["context.parent"].symbols[row].reshape(3, 3)
+    above[i // 2 - 1 : i // 2 + 2, j // 2 - 1 : j // 2 + 2] = np.where(weights < 0, -500, 500)
+    network = ContextNetwork(config, tensors)
+    planes = BlockGrid((8, 8), 8, above)
+    values, reached = planes.split(grid), 0
+    for step in planes.passes():
+        sums = first_sums(tensors, step)
+        wanted = by_definition(config, tensors, step, 0)
+        for found, expected in zip(network.predict(step, 0), wanted, strict=True):
+            assert np.array_equal(found, expected)
+        reached = max(reached, int(sums[row].max()))
+        inputs = np.empty((network._first.shape[1], *step.shape), np.float32)
+        network.gather(step, slice(None), slice(None), inputs)
+        products = np.matmul(network._first, inputs.reshape(len(inputs), -1))
+        assert np.array_equal(products, sums)  # before the clamp hides it
+        planes.put(step, step.of(values).reshape(-1))
+    assert reached == 2**24 - 1
 
 
 def test_passes_longer_than_a_chunk_are_predicted_alike() -> None:

@@ -7,6 +7,7 @@ from formats.context import ContextNetwork
 from formats.core import CoreConfig
 from formats.errors import CorruptError, InputError
 from formats.latents import MAX_LATENT, decode_segment, encode_segment, level_bits
+from formats.residuals import LatentDecoder
 from formats.tables import latent_support
 from formats.weights import CodedTensor
 from tests.conformance import reference_core as reference
@@ -163,6 +164,20 @@ def test_streams_of_another_length_are_refused() -> None:
     for length in range(len(data)):
         with pytest.raises(CorruptError, match="tile 7"):
             decode_segment(network, shapes, data[:length], "tile 7")
+
+
+def test_a_stream_that_is_too_short_ends_the_work_at_once() -> None:
+    config = CoreConfig(levels=1)
+    network = constant(config, 0, 40)
+    with pytest.raises(CorruptError, match="has 8 bytes, its symbols need more"):
+        decode_segment(network, [(1000, 1000)], bytes(8), "test")
+    passes = []
+    decode = LatentDecoder.decode
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LatentDecoder, "decode", lambda *a: (passes.append(1), decode(*a))[1])
+        with pytest.raises(CorruptError):
+            decode_segment(network, [(1000, 1000)], bytes(8), "test")
+    assert len(passes) == 1
 
 
 def test_garbage_gives_a_typed_error_or_latents_in_range() -> None:

@@ -264,18 +264,30 @@ def test_bombs_are_refused_before_allocation() -> None:
     assert peak_of(again) < 2**20
 
 
-@pytest.mark.parametrize(("block", "bytes_per_latent"), [(3, 32), (5, 24), (8, 24)])
-def test_memory_is_a_small_multiple_of_the_latents(block: int, bytes_per_latent: int) -> None:
+@pytest.mark.parametrize(
+    ("block", "height", "width", "bytes_per_latent"),
+    [
+        (3, 1000, 1000, 32),
+        (5, 1000, 1000, 24),
+        (8, 1000, 1000, 24),
+        (8, 1025, 1025, 30),
+        (3, 9, 30_001, 46),  # one more than whole blocks: the last ones are mostly empty
+        (8, 257, 4000, 40),
+    ],
+)
+def test_memory_is_a_small_multiple_of_the_latents(
+    block: int, height: int, width: int, bytes_per_latent: int
+) -> None:
     config = CoreConfig(levels=1, hidden=1, residuals=0, width=1, block=block)
-    side = 1000
     unit = unpack_core_unit(payload_of(config, 8, 8), 0, header_of(config, 8, 8))
-    wide = CoreUnit(0, unit.tensors, unit.network, side, side, config.segments(side, side), [b""])
+    segments = config.segments(height, width)
+    wide = CoreUnit(0, unit.tensors, unit.network, height, width, segments, [b""])
 
     def decode() -> None:
         with pytest.raises(CorruptError):
             wide.grids()
 
-    assert peak_of(decode) < bytes_per_latent * config.latents(side, side)
+    assert peak_of(decode) < bytes_per_latent * config.latents(height, width)
 
 
 def test_an_encoder_is_told_when_a_payload_is_too_short_for_its_latents(
