@@ -3,11 +3,14 @@
     python tools/rd_table.py run KODAK -o runs/rd --share 0/2 &
     python tools/rd_table.py run KODAK -o runs/rd --share 1/2
     python tools/rd_table.py report -o runs/rd --plot docs/rd.png
+    python tools/rd_table.py report -o runs/rd --published kodak.json --against NAME
 
 KODAK holds kodim01.png ... kodim24.png; items are NUMBER (the whole image) or NUMBER@WxH (a centre
 crop). Every result is a JSON file, the .crdx beside it; what is there is not measured again, and a
 killed encode goes on from its state. Rate is the size of the file, PSNR that of the decoded 8-bit
-R'G'B' samples; the BD-rate (PCHIP on log rate) is taken image by image and averaged.
+R'G'B' samples; the BD-rate (PCHIP on log rate) is taken image by image and averaged. A published
+curve, in any file that `coordx import` reads, is compared image by image where the file has a curve
+NAME/kodimNN, else with the mean curve of the whole images: that is fair for all 24 only.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import torch
 
 import codec
 from codec.evaluate import Avif, Curve, Jpeg, QualityCodec, WebP, bd_rate, plot_curves, psnr
+from codec.evaluate.published import read_published
 from codec.signal import Samples
 from formats.atomic import write_bytes
 
@@ -140,8 +144,46 @@ def report(args: argparse.Namespace) -> None:
         if groups[crop]:
             means = [sum(column) / len(column) for column in zip(*groups[crop], strict=True)]
             print(f"| **mean, {label}** | " + " | ".join(f"**{m:+.1f}**" for m in means) + " |")
+    whole = [item for item in items if "@" not in item]
+    if args.published:
+        _print_published(whole, ours, args.published, args.against)
     if args.plot:
-        _plot([i for i in items if "@" not in i] or items, ours, anchors, args.plot)
+        _plot(whole or items, ours, anchors, args.plot)
+
+
+def _print_published(items: list[str], ours: Any, path: Path, name: str) -> None:
+    """BD-rates against a curve that others have published."""
+    curves, _ = read_published(path)
+    named = {curve.name: curve.results for curve in curves}
+    if name not in named and not any(other.startswith(f"{name}/") for other in named):
+        raise SystemExit(f"{path}: no curve {name!r}; it has {', '.join(sorted(named))}")
+    print(f"\n| image | vs {name}, published % |\n|---|---|")
+    rates = []
+    for item in items:
+        if (results := named.get(f"{name}/kodim{int(item):02}")) is not None:
+            points = [r["bpp"] for r in ours[item]], [r["psnr"] for r in ours[item]]
+            rates.append(bd_rate(results["bpp"], results["psnr-rgb"], *points))
+            print(f"| {item} | {rates[-1]:+.1f} |")
+    if rates:
+        print(f"| **mean of {len(rates)}** | **{sum(rates) / len(rates):+.1f}** |")
+    elif points := _mean_points(ours, items):
+        results = named[name]
+        rate = bd_rate(results["bpp"], results["psnr-rgb"], *zip(*points, strict=True))
+        fair = "" if len(items) == 24 else "; not comparable, it is a mean of 24"
+        print(f"| mean curve of {len(items)}{fair} | {rate:+.1f} |")
+    else:
+        print("no lambda that every whole image was encoded at", file=sys.stderr)
+
+
+def _mean_points(ours: Any, items: list[str]) -> list[tuple[float, float]]:
+    """Mean rate and PSNR over the images at each lambda that all of them have, by rate."""
+    lambdas = [{row["lambda"] for row in ours[item]} for item in items]
+    found = []
+    for lam in set.intersection(*lambdas) if lambdas else set():
+        rows = [row for item in items for row in ours[item] if row["lambda"] == lam]
+        rate, quality = (sum(r[key] for r in rows) / len(rows) for key in ("bpp", "psnr"))
+        found.append((rate, quality))
+    return sorted(found)
 
 
 def _plot(items: list[str], ours: Any, anchors: Any, path: Path) -> None:
@@ -157,22 +199,20 @@ def _plot(items: list[str], ours: Any, anchors: Any, path: Path) -> None:
     if not items:
         print(f"no plot in {path}: no image has anchors and encodes", file=sys.stderr)
         return
-    shared = set.intersection(*({row["lambda"] for row in ours[i]} for i in items))
-    if not shared:
+    points = _mean_points(ours, items)
+    if not points:
         print(f"no plot in {path}: no lambda that every image was encoded at", file=sys.stderr)
         return
-    by_lambda = {i: sorted(ours[i], key=lambda row: row["lambda"]) for i in items}
-    columns = {"coordx": [[r for r in by_lambda[i] if r["lambda"] in shared] for i in items]}
-    columns |= {name: [anchors[i][name]["points"] for i in items] for name in ANCHORS}
-    curves = []
-    for name, column in columns.items():
-        points = [
-            (sum(p["bpp"] for p in at) / len(at), sum(p["psnr"] for p in at) / len(at))
-            for at in zip(*column, strict=True)
-        ]
-        points.sort()
-        curves.append(Curve(name, tuple(p[0] for p in points), tuple(p[1] for p in points)))
+    curves = [_curve("coordx", points)]
+    for name in ANCHORS:
+        rows = zip(*(anchors[item][name]["points"] for item in items), strict=True)
+        means = [[sum(p[key] for p in at) / len(at) for key in ("bpp", "psnr")] for at in rows]
+        curves.append(_curve(name, sorted((bpp, quality) for bpp, quality in means)))
     plot_curves(curves, path, anchor="jpeg", title=f"Kodak {', '.join(items)}, means")
+
+
+def _curve(name: str, points: list[tuple[float, float]]) -> Curve:
+    return Curve(name, tuple(p[0] for p in points), tuple(p[1] for p in points))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -192,6 +232,8 @@ def main(arguments: list[str] | None = None) -> None:
     runner.set_defaults(run=run)
     reporter = commands.add_parser("report", help="print the tables")
     reporter.add_argument("--plot", type=Path, metavar="PNG")
+    reporter.add_argument("--published", type=Path, metavar="JSON", help="curves of others")
+    reporter.add_argument("--against", default="VTM H.266 (CompressAI)", metavar="NAME")
     reporter.set_defaults(run=report)
     for command in (runner, reporter):
         command.add_argument(

@@ -67,6 +67,30 @@ def test_the_plot_is_of_what_all_images_have(
     assert drawn == []
 
 
+def test_published_curves_are_compared_by_image_or_by_the_mean(
+    tmp_path: Path, table: ModuleType, capsys: Capture
+) -> None:
+    for item, more in (("5", 1.0), ("15", 2.0)):
+        for lam, bpp, psnr in ((0.01, 0.2, 27), (0.004, 0.4, 30), (0.001, 0.8, 34)):
+            encode(tmp_path, item, lam, bpp * more, psnr)
+    same = {"bpp": [0.2, 0.4, 0.8], "psnr": [27, 30, 34]}
+    mean = {"bpp": [0.6, 1.2, 2.4], "psnr": [27, 30, 34]}  # twice the mean curve
+    known = {"images": {"kodim05": same, "kodim15": same}, "mean": mean}
+    path = tmp_path / "published.json"
+    path.write_text(json.dumps(known))
+    report = ["report", "-o", str(tmp_path), "--published", str(path), "--against"]
+    table.main([*report, "images"])
+    shown = capsys.readouterr().out
+    assert "| 5 | +0.0 |" in shown
+    assert "| 15 | +100.0 |" in shown
+    assert "| **mean of 2** | **+50.0** |" in shown
+    table.main([*report, "mean"])
+    shown = capsys.readouterr().out
+    assert "| mean curve of 2; not comparable, it is a mean of 24 | -50.0 |" in shown
+    with pytest.raises(SystemExit, match="no curve 'VVC'"):
+        table.main([*report, "VVC"])
+
+
 def test_items_are_whole_images_and_centre_crops(tmp_path: Path, kodak: ModuleType) -> None:
     whole = picture(24, 32)
     Image.fromarray(whole).save(tmp_path / "kodim05.png")
