@@ -58,6 +58,8 @@ MEAN_LIMIT = 32736
 """Largest mean in 1/32 symbol: 1023 symbols."""
 MIDDLE, TOP_SCALE = 44, 63
 """Scale index that the network's output 0 means, and the largest one."""
+_LOWEST = np.array([[-MEAN_LIMIT], [0]], np.float32)
+_HIGHEST = np.array([[MEAN_LIMIT], [TOP_SCALE]], np.float32)
 _CHUNK = 32768
 """Values of one layer's output at a time: the second-level cache holds all of a chunk."""
 
@@ -204,9 +206,10 @@ class ContextNetwork:
             np.matmul(self._out, second, out=output[:, start : start + size])
         output += self._level[:, level : level + 1]
         np.floor(output, out=output)
-        mean = np.clip(output[0], -MEAN_LIMIT, MEAN_LIMIT).astype(np.int16)
-        scale = np.clip(output[1], -MIDDLE, TOP_SCALE - MIDDLE)
-        return mean, (scale + MIDDLE).astype(np.uint8)
+        output[1] += MIDDLE
+        np.maximum(output, _LOWEST, out=output)
+        np.minimum(output, _HIGHEST, out=output)
+        return output[0].astype(np.int16), output[1].astype(np.uint8)
 
     def gather(self, step: Pass, row: slice, col: slice, inputs: npt.NDArray[Any]) -> None:
         """Fill (inputs, rows, cols): the own grid's window, the parent's, the flags."""

@@ -67,7 +67,7 @@ def _coded(
     if inside is not None:
         nearest *= inside
         scale = scale * inside
-    places = np.flatnonzero(scale)
+    places = scale.nonzero()[0]
     offset = offset[places]
     keys = scale[places].astype(np.intp) * OFFSETS + np.abs(offset)
     return _Coded(nearest.astype(np.int32), places, keys, (offset >> 15 | 1).astype(np.int32))

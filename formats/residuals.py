@@ -27,6 +27,7 @@ from formats.tables import (
 __all__ = ["LatentDecoder", "LatentEncoder", "latent_bits"]
 
 Symbols = npt.NDArray[np.int32]
+Places = npt.NDArray[np.intp]
 
 
 @lru_cache(maxsize=1)
@@ -69,19 +70,29 @@ def _latent_costs() -> npt.NDArray[np.float64]:
 
 def latent_bits(keys: npt.NDArray[np.intp], residuals: Symbols) -> float:
     """Bits that the tables spend on residuals, see `LatentEncoder.encode`."""
-    near = np.clip(residuals, -FAR, FAR) + FAR
+    near, places = _near(residuals)
     bits = float(_latent_costs().reshape(-1, 2 * FAR + 1)[keys, near].sum())
-    for scale, places in _far(keys, np.abs(residuals) >= FAR):
-        found = excess_frequencies(scale)[np.abs(residuals[places]) - FAR]
+    for scale, far in _by_scale(keys, places):
+        found = excess_frequencies(scale)[np.abs(residuals[far]) - FAR]
         bits += float((np.log2(TOTAL) - np.log2(found)).sum())
     return bits
 
 
-def _far(
-    keys: npt.NDArray[np.intp], far: npt.NDArray[np.bool_]
-) -> list[tuple[int, npt.NDArray[np.intp]]]:
-    """The positions where `far`, by scale, ascending, and in their order within a scale."""
-    places = np.flatnonzero(far)
+def _near(residuals: Symbols) -> tuple[Symbols, Places]:
+    """The first symbol of each residual, and the places of those that have a second one."""
+    near = np.minimum(np.maximum(residuals, -FAR), FAR)
+    near += FAR
+    return near, _ends(near)
+
+
+def _ends(near: Symbols) -> Places:
+    """Where a first symbol is the first or the last one of its table."""
+    found: Places = (near % (2 * FAR) == 0).nonzero()[0]
+    return found
+
+
+def _by_scale(keys: npt.NDArray[np.intp], places: Places) -> list[tuple[int, Places]]:
+    """Places by the scale of their keys, ascending, in their order within a scale."""
     if not places.size:
         return []
     scales = keys[places] // OFFSETS
@@ -102,23 +113,31 @@ class LatentEncoder:
             keys: (n,) scale * OFFSETS + mean in 1/32.
             residuals: (n,) int32, within the reach of their scales.
         """
-        if keys.size:
-            self.encode_under(self._parameters(keys), keys, residuals)
+        if not keys.size:
+            return
+        near, places = _near(residuals)
+        far = [
+            (scale, np.abs(residuals[part]) - np.int32(FAR))
+            for scale, part in _by_scale(keys, places)
+        ]
+        self.encode_symbols(self._parameters(keys), near, far)
+
+    def encode_symbols(
+        self,
+        parameters: npt.NDArray[np.float32],
+        near: Symbols,
+        far: list[tuple[int, Symbols]],
+    ) -> None:
+        """As `encode`: the rows of the keys, the first symbols, and by scale the second ones."""
+        self._coder.encode(near, _latent_models()[0], parameters)
+        for scale, excess in far:
+            self._coder.encode(excess, _excess_model(scale))
 
     @property
     def words(self) -> int:
         """32-bit words that `done` would return now."""
         found: int = self._coder.num_words()
         return found
-
-    def encode_under(
-        self, parameters: npt.NDArray[np.float32], keys: npt.NDArray[np.intp], residuals: Symbols
-    ) -> None:
-        """As `encode`, with the rows of the keys at hand."""
-        near = np.clip(residuals, -FAR, FAR) + np.int32(FAR)
-        self._coder.encode(near, _latent_models()[0], parameters)
-        for scale, places in _far(keys, np.abs(residuals) >= FAR):
-            self._coder.encode(np.abs(residuals[places]) - np.int32(FAR), _excess_model(scale))
 
     def done(self) -> bytes:
         """The stream: little-endian 32-bit words, none if nothing was coded."""
@@ -156,16 +175,17 @@ class LatentDecoder:
         """
         if not keys.size:
             return np.zeros(0, np.int32)
-        parameters = self._parameters(keys)
+        parameters, far = self._parameters(keys), []
         try:
-            found: Symbols = self._coder.decode(_latent_models()[0], parameters)
-            found -= FAR
-            for scale, places in _far(keys, np.abs(found) == FAR):
-                excess = self._coder.decode(_excess_model(scale), len(places))
-                found[places] += np.sign(found[places]) * excess
+            near: Symbols = self._coder.decode(_latent_models()[0], parameters)
+            found = near - np.int32(FAR)
+            for scale, part in _by_scale(keys, _ends(near)):
+                excess = self._coder.decode(_excess_model(scale), len(part))
+                found[part] += np.sign(found[part]) * excess
+                far.append((scale, excess))
         except (AssertionError, ValueError) as error:
             raise CorruptError(f"{self._where}: the stream is invalid: {error}") from error
-        self._again.encode_under(parameters, keys, found)
+        self._again.encode_symbols(parameters, near, far)
         if self._again.words > self._size // 4 + 1:  # the last word may become unnecessary
             raise CorruptError(
                 f"{self._where}: the entropy-coded stream has {self._size} bytes, its symbols "
