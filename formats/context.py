@@ -225,9 +225,12 @@ class ContextNetwork:
 
 
 def _activate(sums: Floats) -> None:
-    """Clamp to 0..TOP in place; np.clip takes longer on the small arrays of a pass."""
-    np.maximum(sums, 0, out=sums)
-    np.minimum(sums, TOP, out=sums)
+    """Clamp to 0..TOP in place: np.clip is one pass over memory, but slow to start."""
+    if sums.size > 8192:
+        np.clip(sums, 0, TOP, out=sums)
+    else:
+        np.maximum(sums, 0, out=sums)
+        np.minimum(sums, TOP, out=sums)
 
 
 def _chunks(rows: int, cols: int, size: int) -> Iterator[tuple[slice, slice]]:
