@@ -7,6 +7,11 @@ only those are decoded that a crop touches, each once.
 
 from __future__ import annotations
 
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
 import torch
 
 from codec.network.core import CoreCoordX
@@ -19,6 +24,8 @@ __all__ = ["CoreReconstructor", "TiledLatents"]
 
 CPU_BLOCK, GPU_BLOCK = 256, 4096
 """Side of a block in pixels: activations of 48 hidden units take 12 MiB, 3 GiB."""
+MOST_THREADS = 4
+"""Blocks that are evaluated at the same time on a CPU; each takes some 20 MiB meanwhile."""
 MARGIN = 8
 """Samples around a crop that take part in it: the 3x3 layers and the cubic of other scales."""
 
@@ -73,6 +80,11 @@ class CoreReconstructor:
         self.device = next(net.parameters()).device
         side = CPU_BLOCK if self.device.type == "cpu" else GPU_BLOCK
         self.block = max(side, 1 << net.config.levels)
+        # Operations on a block are small: blocks side by side, each with one thread, are faster
+        # than one after the other with all of them.
+        self._pool: ThreadPoolExecutor | None = None
+        if self.device.type == "cpu" and (threads := torch.get_num_threads()) > 1:
+            self._pool = _workers(min(threads, MOST_THREADS))
         with torch.inference_mode():
             self._bands = net.bands()
 
@@ -90,20 +102,28 @@ class CoreReconstructor:
 
     def _native(self, rows: range, columns: range) -> Samples:
         out = self._empty(len(rows), len(columns))
-        for top in _cuts(rows, self.block, self.net.height):
-            for left in _cuts(columns, self.block, self.net.width):
-                samples = self.net.native(top, left, self._bands)
-                y = range(max(top.start, rows.start), min(top.stop, rows.stop))
-                x = range(max(left.start, columns.start), min(left.stop, columns.stop))
-                part = samples[
-                    :,
-                    y.start - top.start : y.stop - top.start,
-                    x.start - left.start : x.stop - left.start,
-                ]
-                out[
-                    y.start - rows.start : y.stop - rows.start,
-                    x.start - columns.start : x.stop - columns.start,
-                ] = from_signal(part, self.bit_depth)
+
+        @torch.inference_mode()
+        def evaluate(block: tuple[range, range]) -> None:
+            top, left = block
+            samples = self.net.native(top, left, self._bands)
+            y = range(max(top.start, rows.start), min(top.stop, rows.stop))
+            x = range(max(left.start, columns.start), min(left.stop, columns.stop))
+            part = samples[
+                :,
+                y.start - top.start : y.stop - top.start,
+                x.start - left.start : x.stop - left.start,
+            ]
+            out[
+                y.start - rows.start : y.stop - rows.start,
+                x.start - columns.start : x.stop - columns.start,
+            ] = from_signal(part, self.bit_depth)
+
+        blocks = itertools.product(
+            _cuts(rows, self.block, self.net.height), _cuts(columns, self.block, self.net.width)
+        )
+        for _ in self._pool.map(evaluate, blocks) if self._pool else map(evaluate, blocks):
+            pass
         return out
 
     def _scaled(self, rows: range, columns: range, scale: float) -> Samples:
@@ -125,6 +145,16 @@ class CoreReconstructor:
                     )[0]
                 out[y:bottom, x:right] = from_signal(samples, self.bit_depth)
         return out
+
+
+@lru_cache(maxsize=1)
+def _workers(count: int) -> ThreadPoolExecutor:
+    """Threads for blocks. They are kept: new ones would begin without memory of their own."""
+    return ThreadPoolExecutor(count, "codec-decode", torch.set_num_threads, (1,))
+
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
 def _cuts(part: range, size: int, length: int) -> list[range]:
