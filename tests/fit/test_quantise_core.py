@@ -14,6 +14,7 @@ from codec.rate import ContextRate
 from codec.signal import to_signal
 from formats.context import ContextNetwork
 from formats.core import CoreConfig
+from formats.priors import prior_shape
 from formats.weights import CodedTensor
 from tests.conftest import picture
 from tests.core_nets import CPU, noisy_net, weights_of
@@ -21,7 +22,7 @@ from tests.core_nets import CPU, noisy_net, weights_of
 
 def fitted(first: float, hidden: float, out: float, prior: int) -> CoreCoordX:
     torch.manual_seed(0)
-    config = CoreConfig(levels=3, prior=prior)
+    config = CoreConfig(levels=3, prior=prior, **(prior_shape(prior) if prior else {}))
     net = CoreCoordX(config, {"y": 24, "x": 20}, 3)
     with torch.no_grad():
         net.parameter("context.first")[1] = first
