@@ -1,12 +1,12 @@
 """Train a prior: weights that files of core fusion are coded relative to (formats/priors.py).
 
     python tools/train_prior.py 1 --lambda 1e-3 --steps 1500 --rate 0.015 --warm-up 0.03 \
-        --weight-price 1 --crops 1 --images PHOTOS/photo_*.png PHOTOS/art_*.png
-    python tools/train_prior.py 2 --lambda 7e-4 --steps 1000 --width 32 --columns 5 \
+        --weight-price 1 --crops 1 --hidden 32 --images PHOTOS/photo_*.png PHOTOS/art_*.png
+    python tools/train_prior.py 2 --lambda 7e-4 --steps 1000 --width 32 --hidden 48 --columns 5 \
         --images PHOTOS/photo_*.png PHOTOS/art_*.png PHOTOS/rgb16_weld*.png PHOTOS/alpha_tulips*.png
 
-The commands that made priors 1 and 2 (with coarser steps of `context.out`, and on another machine
-the last bits differ); PHOTOS holds photographs and a painting, none of them from Kodak.
+The commands that made priors 1 and 2 (on another machine the last bits differ); PHOTOS
+holds photographs and a painting, none of them from Kodak.
 
 One network is fitted to a mosaic of crops of many pictures, so that it learns what they have in
 common. Its weights, as integers, go to formats/data/prior<number>.json. A number that has been

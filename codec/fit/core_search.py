@@ -100,18 +100,17 @@ class CoreSearch:
             return None
         misses = [self._miss(result) for result in history]
         tolerance = RATE_TOLERANCE if self.goal.bits is not None else PSNR_TOLERANCE
+        unit = 1 if self.goal.bits is not None else 6  # dB for a logarithm of bits
         if any(-tolerance <= miss <= 0 for miss in misses):
             return None
-        enough = ENOUGH * (1 if self.goal.bits is not None else 6)
-        if len(history) >= MAX_ROUNDS or (
-            len(history) >= ENOUGH_ROUNDS and any(-enough <= miss <= 0 for miss in misses)
-        ):
+        enough = any(-ENOUGH * unit <= miss <= 0 for miss in misses)
+        if len(history) >= (ENOUGH_ROUNDS if enough else MAX_ROUNDS):
             return None
         nearest = min(range(len(history)), key=lambda i: abs(misses[i]))
         lam = self._lambda(history, misses, -tolerance / 2)
         if self.goal.bits is not None and min(misses) > 0 and len(history) >= ENOUGH_ROUNDS:
             lam = 2 * history[-1].plan.fit.lam  # a size must not be missed: make sure
-        if abs(misses[-1]) > FAR * (1 if self.goal.bits is not None else 6):
+        if abs(misses[-1]) > FAR * unit:
             # Latents of a far lambda are no start: too many of them would have to change.
             return CoreRound(replace(self.first, lam=lam), latent_gain(lam))
         steps = max(80, round(self.first.steps * WARM_SHARE))

@@ -29,7 +29,9 @@ def _time(rows: Tensor, columns: Tensor, side: int) -> Tensor:
 def _flags(rows: Tensor, columns: Tensor, side: int) -> Tensor:
     """`FLAGS` of positions: (5, ...)."""
     v, u = rows % side, columns % side
-    found = torch.stack([v == v, u == 0, v == 0, u == side - 1, v == side - 1])
+    found = torch.stack(
+        [torch.ones_like(v, dtype=torch.bool), u == 0, v == 0, u == side - 1, v == side - 1]
+    )
     return found.to(torch.get_default_dtype())
 
 
