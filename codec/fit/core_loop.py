@@ -36,7 +36,7 @@ from codec.fit.weight_price import WeightPrice
 from codec.fit.weight_search import NotFiniteError
 from codec.network.coded import prior_weights
 from codec.network.core import CoreCoordX
-from codec.quantise_core import quantise_networks
+from codec.quantise_core import quantise_networks, within_limits
 from codec.rate import ContextRate
 from codec.rate.context import RateResult
 from codec.signal import MOST_DECIBEL, decibel
@@ -264,6 +264,9 @@ class CoreFitter:
             self._finish()
         elif self.step % 10 == 0 or self.step == 1:  # a read waits for a GPU
             self._seen = (float(terms.bits) / self.pixels, float(terms.mse))
+            if stage == "soft":
+                # Weights that outgrow the format in a long fit cannot be coded at its end.
+                self.net.assign(within_limits(self.weights()))
         bpp, mse = self._seen
         return Progress(self.step, config.steps, stage, bpp, decibel(mse, MOST_DECIBEL))
 

@@ -20,7 +20,7 @@ from codec.fit.weight_search import finest_step
 from codec.network.coded import prior_weights, start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network, latent_gain
-from codec.quantise_core import quantise_networks
+from codec.quantise_core import largest_share, quantise_networks
 from codec.signal import to_signal
 from formats.context import ContextNetwork
 from formats.core import CoreConfig
@@ -220,6 +220,16 @@ def test_context_weights_too_large_for_the_format_are_made_smaller() -> None:
     coded = quantise_networks(fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3)
     names = [spec.name for spec in fit.net.specs]
     ContextNetwork(fit.net.config, dict(zip(names, coded, strict=True)))
+
+
+def test_fits_stay_within_the_limits_of_the_format() -> None:
+    fit = fitter(40)
+    with torch.no_grad():
+        fit.net.parameter("context.out").fill_(3.0)
+    assert largest_share(fit.weights()) > 2
+    for _ in range(10):
+        fit.advance()
+    assert largest_share(fit.weights()) < 1
 
 
 def test_a_band_stands_for_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
