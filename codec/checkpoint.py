@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from codec.fit.core_loop import CoreFitConfig
+from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_search import CoreResult, CoreRound
 from codec.fit.loop import FitConfig
 from codec.fit.search import Round, RoundResult

@@ -9,7 +9,8 @@ import torch
 from codec.bitstream import core_reconstructor
 from codec.checkpoint import core_result_from_values, core_result_to_values
 from codec.fit.budget import lambda_of_bits, transform_bits
-from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.core_config import CoreFitConfig
+from codec.fit.core_loop import CoreFitter
 from codec.fit.core_search import CoreResult, CoreRound, CoreSearch
 from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX

@@ -14,7 +14,8 @@ import torch
 import codec
 from codec import decoder, encoder
 from codec.fit import core_loop
-from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.core_config import CoreFitConfig
+from codec.fit.core_loop import CoreFitter
 from codec.fit.replay import Replay
 from codec.fit.state import load_state, save_state
 from codec.network.coded import start_from_prior

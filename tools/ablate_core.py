@@ -24,7 +24,8 @@ from torch import Tensor
 
 from codec.bitstream import core_reconstructor
 from codec.fit.budget import transform_bits
-from codec.fit.core_loop import CoreFitConfig, CoreFitter, Terms
+from codec.fit.core_config import CoreFitConfig
+from codec.fit.core_loop import CoreFitter, Terms
 from codec.fit.optim import build_optimiser
 from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX

@@ -22,7 +22,8 @@ import kodak
 import torch
 from torch import Tensor
 
-from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.core_config import CoreFitConfig
+from codec.fit.core_loop import CoreFitter
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
 from codec.rate.context import LARGEST, RateResult, log_scale_of

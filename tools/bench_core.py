@@ -29,7 +29,8 @@ import codec
 from codec.bitstream import reconstructor_of_unit
 from codec.evaluate.machine import peak_memory
 from codec.fit.budget import transform_bits
-from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.core_config import CoreFitConfig
+from codec.fit.core_loop import CoreFitter
 from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import core_network

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 import codec
-from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.core_config import CoreFitConfig
+from codec.fit.core_loop import CoreFitter
 from codec.fit.loop import FitConfig, Fitter
 from codec.network import CoordX
 from codec.network.coded import start_from_prior

@@ -25,7 +25,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.core_config import CoreFitConfig
+from codec.fit.core_loop import CoreFitter
 from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
 from codec.network.presets import latent_gain

@@ -26,6 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_distortion import CoreDistortion, DistortionResult
 from codec.fit.lanes import Lanes
 from codec.fit.optim import build_optimiser
@@ -43,76 +44,11 @@ from codec.signal import MOST_DECIBEL, decibel
 from formats.errors import InputError
 from formats.weights import CodedTensor
 
-__all__ = ["CoreFitConfig", "CoreFitter", "Terms"]
+__all__ = ["CoreFitter", "Terms"]
 
 DIVERGED = "the fit diverged: try another --seed"
 
 Grids = list[npt.NDArray[np.int32]]
-
-
-@dataclass(frozen=True)
-class CoreFitConfig:
-    """How to fit one picture.
-
-    Attributes:
-        lam: lambda, mean squared error (samples in [0, 1]) per bit per pixel.
-        steps: optimiser steps in all.
-        rate: peak learning rate of the networks.
-        latent_rate: peak learning rate of the latents, in quantisation steps.
-        betas: of the latents' Adam: short memories, since the soft rounding changes all the time.
-        seed: initial weights and noise.
-        soft_share: fraction of `steps` in which networks are fitted too.
-        temperature, noise: at the start and at the end.
-        warm_up: fraction of the steps over which the learning rate of the networks rises.
-        clip: largest norm of the gradient of the networks.
-        weight_price: factor on the bits of the network weights in the loss.
-    """
-
-    lam: float
-    steps: int
-    rate: float = 0.03
-    latent_rate: float = 0.2
-    betas: tuple[float, float] = (0.5, 0.95)
-    seed: int = 0
-    soft_share: float = 0.93
-    temperature: tuple[float, float] = (0.4, 0.03)
-    noise: tuple[float, float] = (0.22, 0.15)
-    warm_up: float = 0.03
-    clip: float = 0.1
-    weight_price: float = 1.0
-
-    @classmethod
-    def of(cls, lam: float, steps: int, seed: int = 0) -> CoreFitConfig:
-        """The settings for a budget.
-
-        In long fits latents take smaller steps. At a low lambda they have further to go from
-        zero: at the same rate, short fits ended up to 3 dB lower (docs/experiments.md).
-        """
-        slower = max(0.4, min(1.0, (500 / steps) ** 0.25))
-        faster = max(1.0, min(4.0, (4e-4 / lam) ** 0.6))
-        return cls(lam, steps, latent_rate=cls.latent_rate * slower * faster, seed=seed)
-
-    def stage(self, step: int) -> str:
-        """ "soft" or "settle"."""
-        return "soft" if step < self.soft_steps else "settle"
-
-    @property
-    def soft_steps(self) -> int:
-        """Steps of the first stage."""
-        return round(self.steps * self.soft_share)
-
-    def between(self, ends: tuple[float, float], step: int) -> float:
-        """A value that goes from one end to the other in a line."""
-        return ends[0] + step / self.steps * (ends[1] - ends[0])
-
-    def network_rate(self, step: int) -> float:
-        """Learning rate of the networks: a line up, and half a cosine over the soft stage."""
-        warm = min(1.0, (step + 1) / max(1, round(self.warm_up * self.steps)))
-        return self.rate * warm * _cosine(step / max(1, self.soft_steps))
-
-    def latents_rate(self, step: int) -> float:
-        """Learning rate of the latents: half a cosine over all steps."""
-        return self.latent_rate * _cosine(step / self.steps)
 
 
 @dataclass
@@ -130,10 +66,6 @@ class Terms:
     mse: Tensor
     latents: Tensor
     weights: dict[str, Tensor]
-
-
-def _cosine(done: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 class CoreFitter:

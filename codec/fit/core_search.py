@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from codec.fit.core_loop import CoreFitConfig
+from codec.fit.core_config import CoreFitConfig
 from codec.fit.search import Goal
 from codec.network.presets import latent_gain
 from codec.signal import MOST_DECIBEL, decibel

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_distortion import CoreDistortion
-from codec.fit.core_loop import CoreFitConfig, CoreFitter
+from codec.fit.core_loop import CoreFitter
 from codec.fit.core_search import CoreResult, CoreSearch
 from codec.fit.search import Goal
 from codec.fit.soft import soft_round, soft_round_noisy

@@ -1,0 +1,146 @@
+"""What rank features beside the latents could give at most: core fusion with and without them.
+
+    python tools/ablate_rank.py KODAK [--items 8@384x256:0.001,20@384x256:0.004] [--steps 600]
+
+A rank feature is the product of a function of y and a function of x, as in rank fusion; the tail
+sees R of them beside the interpolated latents. Here both functions are free values at every row
+and column, which no network of an axis can better, fitted by Adam and *not paid for*: an upper
+bound of what coded ones would gain. No prior and one seed; J = MSE + lambda bpp is that of the
+rounded latents at the end of the soft stage, network weights not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import kodak
+import torch
+from torch import Tensor
+
+from codec.fit.core_config import CoreFitConfig
+from codec.fit.core_distortion import CoreDistortion
+from codec.fit.core_loop import CoreFitter, Terms
+from codec.network.core import CoreCoordX
+from codec.network.presets import core_network
+from codec.signal import to_signal
+from formats.core import CoreConfig
+
+
+class RankDistortion(CoreDistortion):
+    """The distortion of a picture whose tail also sees rank features.
+
+    Args:
+        config, target: as of `CoreDistortion`.
+        features: R. Their values and their columns of the tail are `free`, by name.
+    """
+
+    def __init__(self, config: CoreConfig, target: Tensor, features: int, seed: int = 0) -> None:
+        super().__init__(config, target)
+        channels, height, width = target.shape
+        draw = torch.Generator().manual_seed(seed)
+        self.free = {
+            "y": torch.randn(features, height, generator=draw),
+            "x": torch.randn(features, width, generator=draw),
+            "tail": torch.randn(config.hidden, features, generator=draw) / math.sqrt(7),
+            "skip": torch.zeros(channels, features),
+        }
+        self.grad: dict[str, Tensor] = {}
+
+    def _with(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a tail with more inputs."""
+        found = dict(weights)
+        found["tail.weight"] = torch.cat([weights["tail.weight"], self.free["tail"]], 1)
+        found["skip"] = torch.cat([weights["skip"], self.free["skip"]], 1)
+        return found
+
+    def _tail(self, w: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        rank = self.free["y"][:, :, None] * self.free["x"][:, None]
+        return super()._tail(self._with(w), torch.cat([features, rank.flatten(1)]))
+
+    def _tail_back(
+        self, w: Mapping[str, Tensor], grad: dict[str, Tensor], features: Tensor, back: Tensor
+    ) -> Tensor:
+        rank = self.free["y"][:, :, None] * self.free["x"][:, None]
+        wide = {n: self._with(grad)[n].zero_() for n in ("tail.weight", "skip")}
+        wide |= {n: grad[n] for n in ("tail.bias", "output.weight", "output.bias")}
+        found = super()._tail_back(
+            self._with(w), wide, torch.cat([features, rank.flatten(1)]), back
+        )
+        levels = features.shape[0]
+        for name, own in (("tail.weight", "tail"), ("skip", "skip")):
+            grad[name] += wide[name][:, :levels]
+            self.grad[own] = wide[name][:, levels:]
+        planes = found[levels:].view(rank.shape)
+        self.grad["y"] = (planes * self.free["x"][:, None]).sum(2)
+        self.grad["x"] = (planes * self.free["y"][:, :, None]).sum(1)
+        return found[:levels]
+
+
+class RankFitter(CoreFitter):
+    """A fit that moves the free values of rank features too."""
+
+    def __init__(
+        self, net: CoreCoordX, target: Tensor, config: CoreFitConfig, features: int
+    ) -> None:
+        super().__init__(net, target, config)
+        self.distortion = self.rank = RankDistortion(net.config, target, features)
+        self.adam_free = torch.optim.Adam(self.rank.free.values(), lr=0.01, betas=(0.9, 0.99))
+
+    def _evaluate_terms(self, softened: Tensor) -> Terms:
+        terms = super()._evaluate_terms(softened)
+        for name, value in self.rank.free.items():
+            value.grad = self.rank.grad[name]
+        for group in self.adam_free.param_groups:
+            group["lr"] = self.config.network_rate(self.step)
+        self.adam_free.step()
+        return terms
+
+
+def fit(samples: Tensor, lam: float, steps: int, features: int) -> tuple[float, float]:
+    """Mean squared error and bits per pixel."""
+    channels, height, columns = samples.shape
+    config = replace(core_network(height, columns, lam, 0), prior=0)
+    net = CoreCoordX(config, {"y": height, "x": columns}, channels, seed=0)
+    settings = replace(CoreFitConfig.of(lam, steps), warm_up=0.1)
+    fitter = (
+        RankFitter(net, samples, settings, features)
+        if features
+        else CoreFitter(net, samples, settings)
+    )
+    while fitter.step < settings.soft_steps:
+        fitter.advance()
+    with torch.no_grad():
+        found, rate = fitter.evaluate(fitter.latents.round(), exact=False, gradient=False)
+    return float(found.mse), float(rate.bits) / (height * columns)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="folder with kodim01.png ... kodim24.png")
+    parser.add_argument("--items", default="8@384x256:0.001,20@384x256:0.004")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--features", default="0,2,8", help="numbers of rank features")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    print("| item | rank features | MSE | bpp | 1000 J |\n|---|---|---|---|---|")
+    for item in args.items.split(","):
+        where, text = item.split(":")
+        lam = float(text)
+        samples = to_signal(kodak.samples_of(args.folder, where), 8, torch.device("cpu"))
+        for features in map(int, args.features.split(",")):
+            mse, bpp = fit(samples, lam, args.steps, features)
+            print(
+                f"| {item} | {features} | {mse:.6f} | {bpp:.4f} | {1e3 * (mse + lam * bpp):.4f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# All that is to be measured on a CUDA GPU, in one command: bash tools/gpu.sh KODAK OUT [PUBLISHED.json]
+#
+# KODAK holds kodim01.png ... kodim24.png. Reports, tables and encodes go to OUT; the encodes of the 24
+# images (10,000 steps, 4 lambdas) are the longest part: stopped, they go on when the command is
+# given again. PUBLISHED.json has curves of others, the mean over Kodak of VTM among them.
+# PYTHON names the interpreter [python]; it needs this package's dependencies.
+set -euo pipefail
+if [ $# -lt 2 ]; then
+  sed -n '2,7s/^# \{0,1\}//p' "$0"
+  exit 2
+fi
+kodak=$(realpath "$1")
+mkdir -p "$2"
+out=$(realpath "$2")
+published=${3:+$(realpath "$3")}
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python}
+images=$(seq -s, 1 24)
+failed=0
+
+"$python" tools/gpu_check.py -o "$out/gpu_check.json" || failed=1
+"$python" tools/bench_core.py --device cuda --pixels 0.1,0.4,2,8 -o "$out/bench_core.json" \
+  | tee "$out/bench_core.md"
+"$python" tools/rd_table.py run "$kodak" --device cuda --steps 10000 --items "$images" -o "$out/rd"
+"$python" tools/rd_table.py report -o "$out/rd" --plot "$out/rd.png" \
+  ${published:+--published "$published" --against "VTM H.266 (CompressAI)"} | tee "$out/rd.md"
+exit $failed
