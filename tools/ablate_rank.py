@@ -4,8 +4,8 @@
 
 A rank feature is the product of a function of y and a function of x, as in rank fusion; the tail
 sees R of them beside the interpolated latents. Here both functions are free values at every row
-and column, which no network of an axis can better, fitted by Adam and *not paid for*: an upper
-bound of what coded ones would gain. No prior and one seed; J = MSE + lambda bpp is that of the
+and column, of which the networks of rank fusion are a special case, fitted by Adam from noise and *not
+paid for*: more than coded ones could gain, as far as such a fit finds it. No prior and one seed; J = MSE + lambda bpp is that of the
 rounded latents at the end of the soft stage, network weights not counted.
 """
 
@@ -45,7 +45,7 @@ class RankDistortion(CoreDistortion):
         self.free = {
             "y": torch.randn(features, height, generator=draw),
             "x": torch.randn(features, width, generator=draw),
-            "tail": torch.randn(config.hidden, features, generator=draw) / math.sqrt(7),
+            "tail": torch.randn(config.hidden, features, generator=draw) / math.sqrt(config.levels),
             "skip": torch.zeros(channels, features),
         }
         self.grad: dict[str, Tensor] = {}
@@ -88,7 +88,8 @@ class RankFitter(CoreFitter):
     ) -> None:
         super().__init__(net, target, config)
         self.distortion = self.rank = RankDistortion(net.config, target, features)
-        self.adam_free = torch.optim.Adam(self.rank.free.values(), lr=0.01, betas=(0.9, 0.99))
+        # The rate follows that of the networks.
+        self.adam_free = torch.optim.Adam(self.rank.free.values(), betas=(0.9, 0.99))
 
     def _evaluate_terms(self, softened: Tensor) -> Terms:
         terms = super()._evaluate_terms(softened)

@@ -2,20 +2,28 @@
 # All that is to be measured on a CUDA GPU, in one command: bash tools/gpu.sh KODAK OUT [PUBLISHED.json]
 #
 # KODAK holds kodim01.png ... kodim24.png. Reports, tables and encodes go to OUT; the encodes of the 24
-# images (10,000 steps, 4 lambdas) are the longest part: stopped, they go on when the command is
-# given again. PUBLISHED.json has curves of others, the mean over Kodak of VTM among them.
-# PYTHON names the interpreter [python]; it needs this package's dependencies.
+# images (10,000 steps, 4 lambdas) are the longest part and come last: given again, the command
+# measures the rest anew and goes on with them. PUBLISHED.json has curves of others, the mean over
+# Kodak of VTM among them. PYTHON: interpreter with torch, numpy, constriction, pillow, imageio-ffmpeg
+# and pytorch-optimizer [python].
 set -euo pipefail
 if [ $# -lt 2 ]; then
-  sed -n '2,7s/^# \{0,1\}//p' "$0"
+  sed -n '2,8s/^# \{0,1\}//p' "$0"
   exit 2
 fi
 kodak=$(realpath "$1")
+published=${3:+$(realpath "$3")}
+for file in "$kodak/kodim24.png" ${published:+"$published"}; do
+  if [ ! -f "$file" ]; then
+    echo "gpu.sh: no file $file" >&2
+    exit 2
+  fi
+done
 mkdir -p "$2"
 out=$(realpath "$2")
-published=${3:+$(realpath "$3")}
+python=$(realpath -s "$(command -v "${PYTHON:-python}")")
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python}
+export PYTHONPATH="$PWD"
 images=$(seq -s, 1 24)
 failed=0
 
@@ -23,6 +31,6 @@ failed=0
 "$python" tools/bench_core.py --device cuda --pixels 0.1,0.4,2,8 -o "$out/bench_core.json" \
   | tee "$out/bench_core.md"
 "$python" tools/rd_table.py run "$kodak" --device cuda --steps 10000 --items "$images" -o "$out/rd"
-"$python" tools/rd_table.py report -o "$out/rd" --plot "$out/rd.png" \
+"$python" tools/rd_table.py report -o "$out/rd" \
   ${published:+--published "$published" --against "VTM H.266 (CompressAI)"} | tee "$out/rd.md"
 exit $failed

@@ -37,7 +37,7 @@ from codec.fit.weight_price import WeightPrice
 from codec.fit.weight_search import NotFiniteError
 from codec.network.coded import prior_weights
 from codec.network.core import CoreCoordX
-from codec.quantise_core import quantise_networks, within_limits
+from codec.quantise_core import quantise_networks, shrink_rows
 from codec.rate import ContextRate
 from codec.rate.context import RateResult
 from codec.signal import MOST_DECIBEL, decibel
@@ -198,7 +198,7 @@ class CoreFitter:
             self._seen = (float(terms.bits) / self.pixels, float(terms.mse))
             if stage == "soft":
                 # Weights that outgrow the format in a long fit cannot be coded at its end.
-                self.net.assign(within_limits(self.weights()))
+                shrink_rows(self.weights())
         bpp, mse = self._seen
         return Progress(self.step, config.steps, stage, bpp, decibel(mse, MOST_DECIBEL))
 

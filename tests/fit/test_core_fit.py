@@ -223,10 +223,11 @@ def test_context_weights_too_large_for_the_format_are_made_smaller() -> None:
     ContextNetwork(fit.net.config, dict(zip(names, coded, strict=True)))
 
 
-def test_fits_stay_within_the_limits_of_the_format() -> None:
+@pytest.mark.parametrize(("name", "value"), [("out", 3.0), ("hidden", 12.0)])
+def test_fits_stay_within_the_limits_of_the_format(name: str, value: float) -> None:
     fit = fitter(40)
     with torch.no_grad():
-        fit.net.parameter("context.out").fill_(3.0)
+        fit.net.parameter(f"context.{name}").fill_(value)
     assert largest_share(fit.weights()) > 2
     for _ in range(10):
         fit.advance()
