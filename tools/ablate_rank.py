@@ -4,9 +4,10 @@
 
 A rank feature is the product of a function of y and a function of x, as in rank fusion; the tail
 sees R of them beside the interpolated latents. Here both functions are free values at every row
-and column, of which the networks of rank fusion are a special case, fitted by Adam from noise and *not
-paid for*: more than coded ones could gain, as far as such a fit finds it. No prior and one seed; J = MSE + lambda bpp is that of the
-rounded latents at the end of the soft stage, network weights not counted.
+and column, of which the networks of rank fusion are a special case, fitted by Adam from noise and
+*not paid for*: more than coded ones could gain, as far as such a fit finds it. No prior and one
+seed; J = MSE + lambda bpp is that of the rounded latents at the end of the soft stage, network
+weights not counted.
 """
 
 from __future__ import annotations
