@@ -68,6 +68,14 @@ class CoreFitConfig:
         warm = min(1.0, (step + 1) / max(1, round(self.warm_up * self.steps)))
         return self.rate * warm * _cosine(step / max(1, self.soft_steps))
 
+    def epsilon(self, pixels: int) -> float:
+        """What the latents' Adam adds to the size of a gradient.
+
+        A latent's gradient is of the order of lambda / pixels. Beside a constant it vanishes in
+        large pictures at low lambdas, and the latents stand still (docs/experiments.md).
+        """
+        return min(1e-8, 10 * self.lam / pixels)
+
     def latents_rate(self, step: int) -> float:
         """Learning rate of the latents: half a cosine over all steps."""
         return self.latent_rate * _cosine(step / self.steps)

@@ -92,7 +92,11 @@ class CoreFitter:
         self.networks = build_optimiser("soap", net.parameters(), config.rate)
         # On a CPU the fused Adam is one pass over memory; so is it on a GPU.
         self.adam = torch.optim.Adam(
-            [self.latents], lr=config.latent_rate, betas=config.betas, fused=True
+            [self.latents],
+            lr=config.latent_rate,
+            betas=config.betas,
+            eps=config.epsilon(self.pixels),
+            fused=True,
         )
         self.step = 0
         self.coded: list[CodedTensor] | None = None

@@ -223,6 +223,15 @@ def test_context_weights_too_large_for_the_format_are_made_smaller() -> None:
     ContextNetwork(fit.net.config, dict(zip(names, coded, strict=True)))
 
 
+def test_latents_of_large_pictures_are_not_held_back() -> None:
+    assert fitter(lam=1e-3).adam.param_groups[0]["eps"] == 1e-8
+    low = fitter(lam=1e-8).adam.param_groups[0]["eps"]
+    assert low == pytest.approx(10 * 1e-8 / (40 * 56))
+    # A picture of four times the size at four times the lambda has gradients of the same size.
+    config = CoreFitConfig.of(1e-4, 100)
+    assert config.epsilon(8_000_000) == CoreFitConfig.of(4e-4, 100).epsilon(32_000_000)
+
+
 @pytest.mark.parametrize(("name", "value"), [("out", 3.0), ("hidden", 12.0)])
 def test_fits_stay_within_the_limits_of_the_format(name: str, value: float) -> None:
     fit = fitter(40)
