@@ -21,8 +21,7 @@ from codec.network.coded import prior_weights, set_weights
 from codec.network.core import CoreCoordX
 from codec.rate import ContextRate
 from codec.rate.curvature import context_curvature
-from formats.blocks import LIMIT
-from formats.context import CONTEXT_BITS, EXACT, TOP, largest_sums
+from formats.context import CONTEXT_BITS, EXACT, largest_sums
 from formats.weights import CodedTensor
 
 __all__ = ["largest_share", "quantise_networks", "shrink_rows", "within_limits"]
@@ -135,19 +134,19 @@ def _band(net: CoreCoordX) -> range | None:
     return range(top, top + rows)
 
 
-def _shares(weights: Mapping[str, Tensor]) -> dict[tuple[str, ...], Floats]:
-    """The bounds of `largest_sums` as shares of what the format allows."""
+def _sums(weights: Mapping[str, Tensor]) -> dict[tuple[str, ...], Tensor]:
+    """The bounds of `largest_sums`: of the context's tensors, on their device."""
     fixed = {
-        name: np.ldexp(value.double().cpu().numpy(), CONTEXT_BITS[name])
+        name: value.double() * 2.0 ** CONTEXT_BITS[name]
         for name, value in weights.items()
         if name in CONTEXT_BITS
     }
-    return {names: bound / EXACT for names, bound in largest_sums(fixed).items()}
+    return largest_sums(fixed, lambda rows: rows.amax(1))
 
 
 def largest_share(weights: Mapping[str, Tensor]) -> float:
     """Below 1 for weights of a context network that the format allows."""
-    return max(float(share.max()) for share in _shares(weights).values())
+    return max(float(bound.max()) for bound in _sums(weights).values()) / EXACT
 
 
 def within_limits(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -162,24 +161,10 @@ def within_limits(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def shrink_rows(weights: Mapping[str, Tensor]) -> None:
     """Make rows smaller in place, as `within_limits` does, without waiting for the device."""
-    size = {
-        name: weights[name].abs() * 2.0**bits
-        for name, bits in CONTEXT_BITS.items()
-        if name in weights
-    }
-    inputs = size["context.first"].sum(1)
-    if "context.parent" in size:
-        inputs = inputs + size["context.parent"].sum(1)
-    hidden = TOP * size["context.hidden"].sum(1) + size["context.hidden_bias"]
-    out = TOP * size["context.out"].sum(1) + 4 * size["context.level"].amax(1)
-    limit = ROOM * EXACT
-    # The residual connection of the hidden layer is not a weight.
-    for names, bound, most in (
-        (("first", "parent", "bias"), LIMIT * inputs + size["context.bias"].sum(1), limit),
-        (("hidden", "hidden_bias"), hidden, limit - 64 * TOP),
-        (("out", "level"), out, limit),
-    ):
-        factor = (most / bound).clamp(max=1)
-        for name in names:
-            if (value := weights.get(f"context.{name}")) is not None:
-                value.mul_(factor.view(-1, *[1] * (value.dim() - 1)))
+    # The residual connection is part of a sum, but no weight.
+    fixed = _sums({name: torch.zeros_like(value) for name, value in weights.items()})
+    for names, bound in _sums(weights).items():
+        factor = ((ROOM * EXACT - fixed[names]) / (bound - fixed[names])).clamp(max=1)
+        for name in set(names) & weights.keys():
+            value = weights[name]
+            value.mul_(factor.view(-1, *[1] * (value.dim() - 1)))

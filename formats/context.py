@@ -11,7 +11,7 @@ float32 precision may be used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,6 @@ __all__ = [
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
-Numbers = npt.NDArray[Any]
 
 CONTEXT_BITS = {
     "context.first": 6,
@@ -80,17 +79,20 @@ def _fixed(spec: TensorSpec, tensor: CodedTensor | None, prior: PriorTensor | No
     return fixed
 
 
-def largest_sums(fixed: Mapping[str, Numbers]) -> dict[tuple[str, ...], Numbers]:
+def largest_sums(
+    fixed: Mapping[str, Any], row_max: Callable[[Any], Any] = lambda rows: rows.max(1)
+) -> dict[tuple[str, ...], Any]:
     """How large the sums of each layer can get, to be below `EXACT` (formats/SPEC.md, 9.3).
 
     Args:
         fixed: tensors "context.*" by name, in units of their fixed point; floating-point
-            values have bounds too.
+            values have bounds too, and so have arrays of other libraries.
+        row_max: the largest value of each row of such an array.
 
     Returns:
         By the names of the tensors that take part: (rows,), the bound of each row.
     """
-    size = {name: np.abs(values) for name, values in fixed.items()}
+    size = {name: abs(values) for name, values in fixed.items()}
     inputs = size["context.first"].sum(1)
     if "context.parent" in size:  # a network of one level has no parents
         inputs = inputs + size["context.parent"].sum(1)
@@ -100,7 +102,7 @@ def largest_sums(fixed: Mapping[str, Numbers]) -> dict[tuple[str, ...], Numbers]
         ("context.hidden", "context.hidden_bias"): TOP * (size["context.hidden"].sum(1) + 64)
         + size["context.hidden_bias"],
         ("context.out", "context.level"): TOP * size["context.out"].sum(1)
-        + 4 * size["context.level"].max(1),
+        + 4 * row_max(size["context.level"]),
     }
 
 

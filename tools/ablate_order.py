@@ -13,22 +13,15 @@ network says, network weights not counted.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 
-import kodak
+import soft_fits
 import torch
 from torch import Tensor
 
-from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_loop import CoreFitter
-from codec.network.core import CoreCoordX
-from codec.network.presets import core_network
 from codec.rate.context import LARGEST, RateResult, log_scale_of
 from codec.rate.laplace import laplace_bits_each
-from codec.signal import to_signal
 from formats.blocks import LIMIT, WINDOW
 
 NEAR = [(-2, x) for x in range(-2, 3)] + [(-1, x) for x in range(-3, 4)]
@@ -106,43 +99,24 @@ ORDERS: dict[str, int | None] = {
 
 def fit(samples: Tensor, lam: float, steps: int, width: int, order: str) -> tuple[float, float]:
     """Mean squared error and bits per pixel."""
-    _, height, columns = samples.shape
-    config = replace(core_network(height, columns, lam, 0), prior=0, width=width)
     block = ORDERS[order]
-    if block is not None:
-        config = replace(config, block=block)
-    net = CoreCoordX(config, {"y": height, "x": columns}, samples.shape[0], seed=0)
-    fitter = CoreFitter(net, samples, replace(CoreFitConfig.of(lam, steps), warm_up=0.1))
+    shape = {"width": width} if block is None else {"width": width, "block": block}
+    fitter = CoreFitter(*soft_fits.start(samples, lam, steps, **shape))
     if block is None:
         rate = SerialRate(fitter.shapes)
         fitter.rate, fitter._portions = rate, (rate, rate)  # type: ignore[assignment]
-    while fitter.step < fitter.config.soft_steps:
-        fitter.advance()
-    rounded, weights = fitter.latents.round(), fitter.weights()
-    context = {k: v for k, v in weights.items() if k.startswith("context.")}
-    synthesis = {k: v for k, v in weights.items() if not k.startswith("context.")}
-    bits = fitter.rate(context, rounded, gradient=False).bits
-    mse = fitter.distortion(synthesis, fitter.split(rounded)).mse
-    return float(mse), float(bits) / (height * columns)
+    return soft_fits.run(fitter)
 
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="folder with kodim01.png ... kodim24.png")
-    parser.add_argument("--items", default="8@384x256:0.001,20@384x256:0.004")
-    parser.add_argument("--steps", type=int, default=600)
+    parser = soft_fits.parser(__doc__)
     parser.add_argument("--width", type=int, default=16, help="units of the context's layers")
     parser.add_argument("--orders", help=f"names among: {'; '.join(ORDERS)}", metavar="A;B;...")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print("| item | order | MSE | bpp | 1000 J | against the first |\n|---|---|---|---|---|---|")
-    for item in args.items.split(","):
-        where, text = item.split(":")
-        lam = float(text)
-        samples = to_signal(kodak.samples_of(args.folder, where), 8, torch.device("cpu"))
+    for item, lam, samples in soft_fits.pictures(args.folder, args.items):
         first = 0.0
         for order in args.orders.split(";") if args.orders else ORDERS:
             mse, bpp = fit(samples, lam, args.steps, args.width, order)

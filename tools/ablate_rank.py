@@ -12,22 +12,18 @@ weights not counted.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 
-import kodak
+import soft_fits
 import torch
 from torch import Tensor
 
 from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_distortion import CoreDistortion
-from codec.fit.core_loop import CoreFitter, Terms
+from codec.fit.core_loop import CoreFitter
+from codec.fit.progress import Progress
 from codec.network.core import CoreCoordX
-from codec.network.presets import core_network
-from codec.signal import to_signal
 from formats.core import CoreConfig
 
 
@@ -58,24 +54,24 @@ class RankDistortion(CoreDistortion):
         found["skip"] = torch.cat([weights["skip"], self.free["skip"]], 1)
         return found
 
-    def _tail(self, w: Mapping[str, Tensor], features: Tensor) -> Tensor:
+    def _wider(self, features: Tensor) -> Tensor:
+        """The latents' features and the rank features: (levels + R, pixels)."""
         rank = self.free["y"][:, :, None] * self.free["x"][:, None]
-        return super()._tail(self._with(w), torch.cat([features, rank.flatten(1)]))
+        return torch.cat([features, rank.flatten(1)])
+
+    def _tail(self, w: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        return super()._tail(self._with(w), self._wider(features))
 
     def _tail_back(
         self, w: Mapping[str, Tensor], grad: dict[str, Tensor], features: Tensor, back: Tensor
     ) -> Tensor:
-        rank = self.free["y"][:, :, None] * self.free["x"][:, None]
-        wide = {n: self._with(grad)[n].zero_() for n in ("tail.weight", "skip")}
-        wide |= {n: grad[n] for n in ("tail.bias", "output.weight", "output.bias")}
-        found = super()._tail_back(
-            self._with(w), wide, torch.cat([features, rank.flatten(1)]), back
-        )
-        levels = features.shape[0]
+        weights, levels = self._with(w), features.shape[0]
+        wide = grad | {n: torch.zeros_like(weights[n]) for n in ("tail.weight", "skip")}
+        found = super()._tail_back(weights, wide, self._wider(features), back)
         for name, own in (("tail.weight", "tail"), ("skip", "skip")):
             grad[name] += wide[name][:, :levels]
             self.grad[own] = wide[name][:, levels:]
-        planes = found[levels:].view(rank.shape)
+        planes = found[levels:].view(-1, *self.target.shape[1:])
         self.grad["y"] = (planes * self.free["x"][:, None]).sum(2)
         self.grad["x"] = (planes * self.free["y"][:, :, None]).sum(1)
         return found[:levels]
@@ -89,53 +85,34 @@ class RankFitter(CoreFitter):
     ) -> None:
         super().__init__(net, target, config)
         self.distortion = self.rank = RankDistortion(net.config, target, features)
-        # The rate follows that of the networks.
         self.adam_free = torch.optim.Adam(self.rank.free.values(), betas=(0.9, 0.99))
 
-    def _evaluate_terms(self, softened: Tensor) -> Terms:
-        terms = super()._evaluate_terms(softened)
+    def advance(self) -> Progress:
+        """One step, of the free values too; their rate follows that of the networks."""
+        rate = self.config.network_rate(self.step)
+        report = super().advance()
         for name, value in self.rank.free.items():
             value.grad = self.rank.grad[name]
         for group in self.adam_free.param_groups:
-            group["lr"] = self.config.network_rate(self.step)
+            group["lr"] = rate
         self.adam_free.step()
-        return terms
+        return report
 
 
 def fit(samples: Tensor, lam: float, steps: int, features: int) -> tuple[float, float]:
     """Mean squared error and bits per pixel."""
-    channels, height, columns = samples.shape
-    config = replace(core_network(height, columns, lam, 0), prior=0)
-    net = CoreCoordX(config, {"y": height, "x": columns}, channels, seed=0)
-    settings = replace(CoreFitConfig.of(lam, steps), warm_up=0.1)
-    fitter = (
-        RankFitter(net, samples, settings, features)
-        if features
-        else CoreFitter(net, samples, settings)
-    )
-    while fitter.step < settings.soft_steps:
-        fitter.advance()
-    with torch.no_grad():
-        found, rate = fitter.evaluate(fitter.latents.round(), exact=False, gradient=False)
-    return float(found.mse), float(rate.bits) / (height * columns)
+    start = soft_fits.start(samples, lam, steps)
+    return soft_fits.run(RankFitter(*start, features) if features else CoreFitter(*start))
 
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="folder with kodim01.png ... kodim24.png")
-    parser.add_argument("--items", default="8@384x256:0.001,20@384x256:0.004")
-    parser.add_argument("--steps", type=int, default=600)
+    parser = soft_fits.parser(__doc__)
     parser.add_argument("--features", default="0,2,8", help="numbers of rank features")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print("| item | rank features | MSE | bpp | 1000 J |\n|---|---|---|---|---|")
-    for item in args.items.split(","):
-        where, text = item.split(":")
-        lam = float(text)
-        samples = to_signal(kodak.samples_of(args.folder, where), 8, torch.device("cpu"))
+    for item, lam, samples in soft_fits.pictures(args.folder, args.items):
         for features in map(int, args.features.split(",")):
             mse, bpp = fit(samples, lam, args.steps, features)
             print(
