@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from codec.options import DEFAULT_EFFORT, DEFAULT_GOP, EncodeOptions
 from codec.reconstruct import Crop
 from codec.records import Encoded, EncodeProgress, Media
 from codec.signal import Samples, check_samples
+from formats.atomic import check_target
 from formats.colour import BT709, SRGB
 from formats.core import CoreConfig
 from formats.errors import InputError, MediaError
@@ -79,7 +79,8 @@ def encode(
         bit_depth: of an array of uint16 samples (default 16); files know theirs.
         rate: frames per second of an array; files know theirs.
         progress: called after every optimiser step.
-        state_path: keep a resumable state in this file while encoding.
+        state_path: keep a resumable state in this file. It is there until you delete it, which
+            is when the result has been saved.
         resume: continue from `state_path` if it exists.
 
     Returns:
@@ -87,7 +88,7 @@ def encode(
 
     Raises:
         InputError: a bad argument. MediaError: a file that cannot be read. ResumeError: a
-        state of another encode.
+        state of another encode. OutputError: `state_path` cannot be written.
     """
     options = EncodeOptions(
         quality=quality,
@@ -104,6 +105,7 @@ def encode(
         device=device,
         network=network,
     )
+    state = None if state_path is None else check_target(state_path)
     if isinstance(source, str | os.PathLike | bytes):
         content = media_of_file(source, options.gop)
     else:
@@ -112,7 +114,7 @@ def encode(
         content,
         options,
         progress=progress,
-        state_path=Path(state_path) if state_path is not None else None,
+        state_path=state,
         resume=resume,
     )
 
@@ -253,7 +255,7 @@ def _rate(value: Fraction | float) -> Fraction:
     """An exact frame rate; 29.97 and its like are taken for what they stand for."""
     try:
         exact = Fraction(value)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"rate: expected frames per second, got {value!r}") from error
     if isinstance(value, float) and exact.denominator > 1001:
         ntsc = broadcast_rate(value)

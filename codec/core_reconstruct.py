@@ -80,11 +80,6 @@ class CoreReconstructor:
         self.device = next(net.parameters()).device
         side = CPU_BLOCK if self.device.type == "cpu" else GPU_BLOCK
         self.block = max(side, 1 << net.config.levels)
-        # Operations on a block are small: blocks side by side, each with one thread, are faster
-        # than one after the other with all of them.
-        self._pool: ThreadPoolExecutor | None = None
-        if self.device.type == "cpu" and (threads := torch.get_num_threads()) > 1:
-            self._pool = _workers(min(threads, MOST_THREADS))
         with torch.inference_mode():
             self._bands = net.bands()
 
@@ -122,8 +117,18 @@ class CoreReconstructor:
         blocks = itertools.product(
             _cuts(rows, self.block, self.net.height), _cuts(columns, self.block, self.net.width)
         )
-        for _ in self._pool.map(evaluate, blocks) if self._pool else map(evaluate, blocks):
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        if threads == 1:
+            for block in blocks:
+                evaluate(block)
+            return out
+        # Operations on a block are small: blocks side by side, each with one thread, are faster
+        # than one after the other with all of them. The pool is asked for at every call, since a
+        # fork leaves the child without its threads.
+        for _ in _workers(min(threads, MOST_THREADS)).map(evaluate, blocks):
             pass
+        # The last call in any thread is what threads to come begin with: the workers' was 1.
+        torch.set_num_threads(threads)
         return out
 
     def _scaled(self, rows: range, columns: range, scale: float) -> Samples:

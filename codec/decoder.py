@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import threading
 from bisect import bisect_right
 from collections.abc import Iterator
 from fractions import Fraction
@@ -41,6 +43,7 @@ class _Content:
         self._device = device
         self._cached: tuple[int, Reconstructor | CoreReconstructor] | None = None
         self._closed = False
+        self._lock = threading.RLock()
 
     @property
     def header(self) -> Header:
@@ -72,9 +75,17 @@ class _Content:
         """Bits of a sample."""
         return self.header.bit_depth
 
-    def _unit(self, number: int) -> Reconstructor | CoreReconstructor:
+    def _check_open(self) -> None:
         if self._closed:
             raise InputError("the file is closed: decode inside the `with` block")
+
+    def _region(self, number: int, frames: range, crop: Crop | None, scale: float) -> Samples:
+        """Part of a unit; one thread at a time, since the file has one position."""
+        with self._lock:
+            return self._unit(number).region(frames, crop, scale)
+
+    def _unit(self, number: int) -> Reconstructor | CoreReconstructor:
+        self._check_open()
         if self._cached is None or self._cached[0] != number:
             found = reconstructor_of_unit(self._container, number, self._device)
             self._cached = (number, found)
@@ -82,9 +93,10 @@ class _Content:
 
     def close(self) -> None:
         """Close the file."""
-        self._container.close()
-        self._cached = None
-        self._closed = True
+        with self._lock:
+            self._container.close()
+            self._cached = None
+            self._closed = True
 
     def __enter__(self) -> Any:
         return self
@@ -113,7 +125,7 @@ class Image(_Content):
         Raises:
             InputError: the crop leaves the picture. FormatError: the file is damaged.
         """
-        return self._unit(0).region(range(1), crop, scale)
+        return self._region(0, range(1), crop, scale)
 
     def crop(self, x: int, y: int, width: int, height: int) -> Samples:
         """Samples of a rectangle: equal to that part of `read()`."""
@@ -127,9 +139,12 @@ class Image(_Content):
         return self.height
 
     def __getitem__(self, index: Any) -> Samples:
-        """Array-like: `image[10:20, 30:40]` evaluates only that rectangle."""
-        given = index if isinstance(index, tuple) else (index,)
-        rows, columns, channels = (*given, *(slice(None),) * 3)[:3]
+        """Array-like: `image[10:20, 30:40]` evaluates only that rectangle.
+
+        Raises:
+            IndexError: what is neither an integer, a slice nor `...`, or lies outside.
+        """
+        rows, columns, channels = _axes(index)
         ys, xs = _numbers(rows, self.height), _numbers(columns, self.width)
         if not ys or not xs:
             box = empty_samples((len(ys), len(xs), self.channels), self.bit_depth)
@@ -138,8 +153,8 @@ class Image(_Content):
             box = self.crop(left, top, max(xs) - left + 1, max(ys) - top + 1)
             box = box[np.array(ys) - top][:, np.array(xs) - left]
         picked: Samples = box[
-            0 if isinstance(rows, int) else slice(None),
-            0 if isinstance(columns, int) else slice(None),
+            slice(None) if isinstance(rows, slice) else 0,
+            slice(None) if isinstance(columns, slice) else 0,
             channels,
         ]
         return picked
@@ -150,6 +165,27 @@ class Image(_Content):
 
     def __repr__(self) -> str:
         return f"<codec.Image {self.width}x{self.height}x{self.channels} {self.bit_depth} bit>"
+
+
+def _axes(index: Any) -> tuple[int | slice, int | slice, int | slice]:
+    """One index an axis, of rows, columns and channels."""
+    given = list(index) if isinstance(index, tuple) else [index]
+    places = [number for number, part in enumerate(given) if part is Ellipsis]
+    if len(places) > 1 or len(given) - len(places) > 3:
+        raise IndexError(f"expected at most 3 indices and one '...', got {index!r}")
+    at = places[0] if places else len(given)
+    filled = [*given[:at], *[slice(None)] * (3 - len(given) + len(places)), *given[at + 1 :]]
+    rows, columns, channels = (
+        part if isinstance(part, slice) else _integer(part) for part in filled
+    )
+    return rows, columns, channels
+
+
+def _integer(part: Any) -> int:
+    try:
+        return operator.index(part)
+    except TypeError:
+        raise IndexError(f"expected integers, slices and '...' as indices, got {part!r}") from None
 
 
 def _numbers(part: int | slice, size: int) -> range:
@@ -191,7 +227,9 @@ class Video(_Content):
 
     def audio(self) -> bytes | None:
         """The audio, a Matroska file of the source's own stream; None if there is none."""
-        return self._container.audio()
+        with self._lock:
+            self._check_open()
+            return self._container.audio()
 
     def __len__(self) -> int:
         return self.header.frames
@@ -207,7 +245,8 @@ class Video(_Content):
             for position, number in enumerate(numbers):
                 picked[position] = self[number]
             return picked
-        number = index + len(self) if index < 0 else index
+        asked = _integer(index)
+        number = asked + len(self) if asked < 0 else asked
         if not 0 <= number < len(self):
             raise IndexError(f"frame {index}: the video has {len(self)} frames")
         frame: Samples = self.read(slice(number, number + 1))[0]
@@ -238,7 +277,10 @@ class Video(_Content):
             raise InputError(f"frames: expected a slice such as slice(0, 10), got {frames!r}")
         if frames.step not in (None, 1):
             raise InputError(f"frames: expected a slice without a step, got {frames.step}")
-        numbers = range(*frames.indices(len(self)))
+        try:
+            numbers = range(*frames.indices(len(self)))
+        except TypeError as error:
+            raise InputError(f"frames: {error}, got {frames}") from error
         if not numbers:
             start = "" if frames.start is None else frames.start
             stop = "" if frames.stop is None else frames.stop
@@ -255,7 +297,7 @@ class Video(_Content):
             unit = bisect_right(self._starts, position) - 1
             start, stop = self._starts[unit], self._starts[unit + 1]
             wanted = range(position - start, min(numbers.stop, stop) - start)
-            yield self._unit(unit).region(wanted, crop, scale)
+            yield self._region(unit, wanted, crop, scale)
             position = stop
 
     def read(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from formats.core import CoreConfig
@@ -74,8 +73,9 @@ class EncodeOptions:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise InputError(f"{name}: expected a number, got {value!r}")
-            if not (math.isfinite(value) and low <= value <= high):
-                raise InputError(f"{name}: expected {low:g}..{high:g}, got {value:g}")
+            if not low <= value <= high:  # nor is NaN
+                got = f"{value:g}" if isinstance(value, float) else str(value)
+                raise InputError(f"{name}: expected {low:g}..{high:g}, got {got}")
         for name, number, low, high in (
             ("effort", self.effort, min(EFFORT_STEPS), max(EFFORT_STEPS)),
             ("steps", 100 if self.steps is None else self.steps, 10, 10**7),
@@ -88,13 +88,17 @@ class EncodeOptions:
                 raise InputError(f"{name}: expected {low}..{high}, got {number}")
         if self.fusion not in (None, *FUSIONS):
             raise InputError(f"fusion: expected one of {', '.join(FUSIONS)}, got {self.fusion!r}")
+        if not isinstance(self.network, NetworkConfig | CoreConfig | None):
+            raise InputError(
+                f"network: expected a NetworkConfig or a CoreConfig, got {self.network!r}"
+            )
         if self._of_network is not None and self.fusion not in (None, self._of_network):
             raise InputError(
                 f"fusion: {self.fusion} was asked for, the network is for {self._of_network}"
             )
         if "core" in (self.fusion, self._of_network) and self.split is not None:
             raise InputError("split: core fusion has none; it belongs to --fusion rank")
-        if self.split is not None and self.split not in PARTITIONS:
+        if self.split is not None and self.split not in tuple(PARTITIONS):
             raise InputError(f"split: expected one of {', '.join(PARTITIONS)}, got {self.split!r}")
 
     @property

@@ -45,9 +45,15 @@ def check_samples(samples: Any, bit_depth: int | None = None) -> tuple[Samples, 
         InputError: anything else, saying what was expected and what came.
     """
     if isinstance(samples, Tensor):
-        samples = samples.detach().cpu().numpy()
+        try:
+            samples = samples.detach().cpu().numpy()
+        except (TypeError, RuntimeError) as error:  # bfloat16, sparse, without data
+            raise InputError(f"samples: no numpy array can be made of them: {error}") from error
     if not isinstance(samples, np.ndarray):
         raise InputError(f"samples: expected a numpy array, got {type(samples).__name__}")
+    if np.ma.is_masked(samples):
+        raise InputError("samples: expected a plain array, got one with masked values")
+    samples = np.asarray(samples)  # subclasses, such as matrices, have rules of their own
     if samples.dtype not in (np.uint8, np.uint16):
         hint = ""
         if samples.dtype.kind == "f":

@@ -135,7 +135,6 @@ class Container:
     unit_frames: list[int]
     unit_spans: list[tuple[int, int]]
     size: int
-    chunks: list[Span] = field(default_factory=list)
     name: str = ""
     _stream: BinaryIO = field(default_factory=io.BytesIO, repr=False)
 
@@ -147,7 +146,7 @@ class Container:
 
         Raises:
             FormatError: one of its kinds, see formats/errors.py.
-            MediaError: the path cannot be read.
+            MediaError: the path cannot be read. InputError: it is none of these.
         """
         if isinstance(source, bytes | bytearray | memoryview):
             return cls._parse(io.BytesIO(bytes(source)))
@@ -156,6 +155,8 @@ class Container:
                 stream = Path(source).open("rb")  # noqa: SIM115 - the container owns it
             except OSError as error:
                 raise MediaError(f"cannot read {source}: {error.strerror or error}") from error
+            except ValueError as error:  # a null character
+                raise MediaError(f"cannot read {os.fspath(source)!r}: {error}") from error
             try:
                 with _named(os.fspath(source)):
                     box = cls._parse(stream)
@@ -164,6 +165,10 @@ class Container:
                 raise
             box.name = os.fspath(source)
             return box
+        if not hasattr(source, "seek"):
+            raise InputError(
+                f"expected a path, bytes or a binary stream, got {type(source).__name__}"
+            )
         return cls._parse(source)
 
     @classmethod
@@ -189,10 +194,11 @@ class Container:
         return box
 
     def _read_front(self, offset: int) -> None:
+        start = offset
         kind, payload, offset = self._next(offset)
         if kind != "H":
-            raise CorruptError(f"expected the header chunk first, got {kind!r} at byte {offset}")
-        self.header = Header.unpack(payload, self.chunks[-1].offset)
+            raise CorruptError(f"expected the header chunk first, got {kind!r} at byte {start}")
+        self.header = Header.unpack(payload, start)
         while True:
             span = self._span(offset)
             if span.kind in "XU":
@@ -217,7 +223,7 @@ class Container:
             self.unit_spans = [(offset, span.total)]
         else:
             _, payload, end = self._next(offset)
-            self._read_index(payload, self.chunks[-1].offset, end)
+            self._read_index(payload, offset, end)
         for frames in set(self.unit_frames):
             self.header.tensors(frames)  # limits
 
@@ -263,6 +269,14 @@ class Container:
             )
         return Span(kind, offset, length, total)
 
+    def _spans(self) -> list[Span]:
+        """Where every chunk lies, of a file that was found whole."""
+        spans, offset = [], len(SIGNATURE) + 1
+        while offset < self.size:
+            spans.append(self._span(offset))
+            offset += spans[-1].total
+        return spans
+
     def _next(self, offset: int) -> tuple[str, bytes, int]:
         """Read the chunk at `offset`: its type, its payload, the offset after it."""
         span = self._span(offset)
@@ -277,7 +291,6 @@ class Container:
                 f"chunk {span.kind!r} at byte {offset}: its CRC-32 is {actual:08x}, "
                 f"the file says {stored:08x}: the bytes have changed since they were written"
             )
-        self.chunks.append(span)
         return span.kind, framed[span.total - 4 - span.payload : -4], offset + span.total
 
     def _optional(self, kind: str, offset: int) -> None:
@@ -363,14 +376,14 @@ class Container:
             FormatError: the first fault.
         """
         with _named(self.name):
-            self.chunks = Container._parse(self._stream).chunks
+            Container._parse(self._stream)
             for number in range(len(self.unit_spans)):
                 if self.header.family == NetworkFamily.CORE:
                     self._core_unit(number).verify()
                 else:
                     self._unit(number)
             self._tail()
-        return list(self.chunks)
+            return self._spans()
 
     def close(self) -> None:
         """Close the underlying stream."""

@@ -134,8 +134,9 @@ def _own(
             for fine, coarse in itertools.pairwise(shapes)
         )
     ):
+        count = f"{left}" if above is None else f"fewer than {left}, and the next coarser one,"
         raise InputError(
-            f"latents: expected {left} grids from level {first} on, each half the size of the one "
+            f"latents: expected {count} grids from level {first} on, each half the size of the one "
             f"before, got shapes {shapes}"
         )
     return [np.clip(grid, -MAX_LATENT, MAX_LATENT).astype(np.int32) for grid in grids]

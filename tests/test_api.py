@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,12 @@ import pytest
 import torch
 
 import codec
+from codec.fit.core_loop import CoreFitter
 from codec.media import ImageMedia, read_image, write_image
 from codec.options import EncodeOptions, lambda_of_quality
 from formats.container import Container
 from formats.core import CoreConfig
-from formats.errors import InputError, MediaError, ResumeError
+from formats.errors import InputError, MediaError, OutputError, ResumeError
 from tests.conftest import SAMPLES, clip, picture
 
 FAST: dict[str, Any] = {"steps": 40, "device": "cpu"}
@@ -61,6 +65,40 @@ def test_tensors_are_arrays_too() -> None:
     samples = picture()
     a = codec.encode(torch.from_numpy(samples), **FAST)
     assert a.data == codec.encode(samples, **FAST).data
+
+
+def test_matrices_are_pictures_of_one_channel() -> None:
+    a = picture()[:, :, :1]
+    matrix = np.asmatrix(a[:, :, 0])  # numpy fails hard on a matrix with three axes
+    assert codec.encode(matrix, **FAST).data == codec.encode(a, **FAST).data
+
+
+def test_a_search_lets_go_of_each_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codec.fit.core_search.MAX_ROUNDS", 3)
+    alive: list[weakref.ref[CoreFitter]] = []
+    real = CoreFitter.__init__
+
+    def watched(self: CoreFitter, *args: Any) -> None:
+        real(self, *args)
+        alive.append(weakref.ref(self))
+
+    monkeypatch.setattr(CoreFitter, "__init__", watched)
+    gc.disable()
+    try:
+        codec.encode(picture(), steps=10, target_psnr=24.0, device="cpu")
+    finally:
+        gc.enable()
+    assert len(alive) > 1
+    assert not any(fitter() for fitter in alive)
+
+
+def test_one_file_serves_several_threads() -> None:
+    data = codec.encode(picture(), **FAST).data
+    with codec.open(data, device="cpu") as image, ThreadPoolExecutor(4) as pool:
+        full = codec.decode(data, device="cpu")
+        for part in pool.map(lambda n: image.crop(n, n, 8, 8), range(12)):
+            assert part.shape == (8, 8, 3)
+        assert np.array_equal(image.read(), full)
 
 
 def test_the_same_call_gives_the_same_bytes() -> None:
@@ -218,8 +256,14 @@ def test_images_index_like_arrays() -> None:
             np.s_[:, 31],
         ):
             assert np.array_equal(image[index], full[index])
-        with pytest.raises(IndexError):
-            image[24]
+        for number in (np.int64(3), np.uint8(3)):
+            assert np.array_equal(image[number], full[3])
+            assert np.array_equal(image[2, number], full[2, 3])
+        assert np.array_equal(image[...], full)
+        assert np.array_equal(image[3, ..., 1], full[3, ..., 1])
+        for wrong in (24, np.s_[0, 0, 0, 0], None, 1.5, [1, 2], np.s_[..., ...]):
+            with pytest.raises(IndexError):
+                image[wrong]
     with pytest.raises(InputError, match="closed"):
         image.read()
 
@@ -326,6 +370,9 @@ def test_a_state_of_another_encode_is_refused(
         (np.zeros((0, 4, 3), np.uint8), "at least one sample"),
         ([[1, 2], [3, 4]], "expected a numpy array, got list"),
         (None, "expected a numpy array, got NoneType"),
+        (torch.zeros(4, 4, 3, dtype=torch.bfloat16), "no numpy array can be made"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8).to_sparse(), "no numpy array can be made"),
+        (np.ma.masked_equal(np.zeros((4, 4), np.uint8), 0), "masked"),
     ],
 )
 def test_wrong_arrays_are_named(source: Any, words: str) -> None:
@@ -337,6 +384,10 @@ def test_wrong_arrays_are_named(source: Any, words: str) -> None:
     ("options", "words"),
     [
         ({"quality": 101}, "quality: expected 0..100, got 101"),
+        ({"quality": 10**400}, "quality: expected 0..100, got 10000"),
+        ({"split": ["x+y"]}, "split: expected one of xy"),
+        ({"network": "core"}, "network: expected a NetworkConfig or a CoreConfig, got 'core'"),
+        ({"state_path": "/nowhere/at/all"}, "cannot write"),
         ({"quality": 50, "lam": 0.1}, "one target, got quality and lambda"),
         ({"lam": float("nan")}, "lambda"),
         ({"target_bpp": -1}, "target bpp"),
@@ -357,7 +408,7 @@ def test_wrong_arrays_are_named(source: Any, words: str) -> None:
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(InputError, match=words):
+    with pytest.raises((InputError, OutputError), match=words):
         codec.encode(picture(), **{**FAST, **options})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -36,6 +37,18 @@ def test_blocks_on_several_threads_are_those_of_one(
         assert torch.get_num_threads() == count
     for other in found[1:]:
         assert int(np.abs(other.astype(int) - found[0]).max()) <= 1  # formats/SPEC.md, section 7
+
+
+def test_later_threads_begin_with_the_threads_of_the_caller(
+    threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_reconstruct, "CPU_BLOCK", 64)
+    data = codec.encode(picture(150, 200), lam=1e-3, steps=10, device="cpu").data
+    torch.set_num_threads(3)
+    core_reconstruct._workers.cache_clear()
+    codec.decode(data, device="cpu")
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

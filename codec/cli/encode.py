@@ -202,6 +202,8 @@ def _state_path(output: str, args: argparse.Namespace) -> Path | None:
             "starts anew"
         )
     check_target(state)
+    if not args.resume:
+        state.unlink(missing_ok=True)  # or it would be taken for this encode's
     return state
 
 

@@ -264,6 +264,15 @@ class CoreFitter:
             if progress is not None:
                 progress(report)
 
+    def close(self) -> None:
+        """Let go of the threads, and of a recording; no step can follow.
+
+        The computation of a step holds on to the fitter, so that without this only the garbage
+        collector would free it, sooner or later.
+        """
+        self._terms = Replay(_no_more, None)
+        self.lanes.close()
+
     # -- saving ----------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -293,6 +302,10 @@ class CoreFitter:
         self._seen = (state["seen"][0], state["seen"][1])
         if self.finished:
             self._conclude()
+
+
+def _no_more(_: Tensor) -> Terms:
+    raise RuntimeError("the fit is closed")
 
 
 def _require_finite(*values: Tensor) -> None:

@@ -42,6 +42,11 @@ class Lanes:
         """Whether two computations run side by side."""
         return self._pool is not None
 
+    def close(self) -> None:
+        """End the thread of the second lane; `both` cannot be called any more."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+
     def both(
         self, first: Callable[[], First], second: Callable[[], Second]
     ) -> tuple[First, Second]:

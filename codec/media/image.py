@@ -43,6 +43,8 @@ _NATIVE, _FOREIGN = ("L", "B") if np.little_endian else ("B", "L")
 _OTHER_BYTE = {"L": "B", "B": "L", "N": _FOREIGN}
 _WIDE_COLOUR = ("RGB;16", "RGBX;16", "RGBA;16")
 _WIDE_GREY = ("I;16", "I;16B", "I;16L", "I;16N")
+_SPACES = {b"GRAY", b"RGB ", b"CMYK", b"Lab "}
+"""Colour spaces that ICC profiles name in bytes 16 to 19."""
 
 
 def _open(data: bytes, kind: str, name: str) -> ImageFile:
@@ -148,10 +150,13 @@ def _decode(data: bytes, kind: str, name: str) -> ImageMedia:
         )
     exif, xmp, icc = (image.info.get(key) for key in ("exif", "xmp", "icc_profile"))
     orientation, block = split_orientation(exif) if exif else (1, b"")
+    # A profile of CMYK, of L*a*b* or of grey does not describe the R'G'B' made here.
+    space = b"GRAY" if samples.shape[2] == 1 else b"RGB "
+    fits = not cmyk and (icc or b"")[16:20] not in _SPACES - {space}
     return ImageMedia(
         orient(samples, orientation),
         bit_depth=16 if wide else 8,
-        icc=None if cmyk else icc or None,  # a CMYK profile does not describe the R'G'B' made here
+        icc=(icc or None) if fits else None,
         exif=block or None,
         xmp=xmp.encode() if isinstance(xmp, str) else xmp or None,
     )
@@ -161,8 +166,9 @@ def read_image(source: str | os.PathLike[str] | bytes) -> ImageMedia:
     """Read a picture at the depth it is stored in.
 
     Palettes become R'G'B', grey with alpha becomes R'G'B' with alpha, 1, 2 and 4 bits become
-    8, CMYK becomes R'G'B' (and loses its profile), of an animation the first frame is read,
-    and an Exif orientation is applied and removed. AVIF is read at 8 bits.
+    8, CMYK and L*a*b* become R'G'B' (a profile of another colour space is left out), of an
+    animation the first frame is read, and an Exif orientation is applied and removed. AVIF is
+    read at 8 bits.
 
     Args:
         source: a path, or the bytes of a file.

@@ -149,7 +149,8 @@ class Evaluation:
         self._first = self._coarsest
         if "parent" in self.w:
             self._first = torch.cat([without[0], self.w["parent"], without[1]], 1)
-        # One more latent, always zero: whatever is not known.
+        # One more latent, always zero: whatever is not known. Gradients pass the clamp: so far
+        # out, the way back is what they are good for.
         self.known = torch.cat([latents.clamp(-LIMIT, LIMIT), latents.new_zeros(1)])
         self.grad: dict[str, Tensor] = {}
         if gradient:

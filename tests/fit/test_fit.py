@@ -284,7 +284,10 @@ def test_damaged_states_are_resume_errors(tmp_path: Path) -> None:
     path = tmp_path / "s"
     save_state(path, {"a": torch.arange(100)})
     data = path.read_bytes()
-    for content in (b"", b"junk", data[:50], data[: len(data) // 2]):
+    directory = data.index(b"PK\x01\x02")
+    method = bytearray(data)  # of compression, in the directory and at the file
+    method[directory + 10] ^= 64
+    for content in (b"", b"junk", data[:50], data[: len(data) // 2], bytes(method)):
         path.write_bytes(content)
         with pytest.raises(ResumeError, match="cannot resume"):
             load_state(path, CPU)

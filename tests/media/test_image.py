@@ -155,6 +155,22 @@ def test_cmyk_becomes_rgb_without_its_profile():
     assert media.icc is None
 
 
+@pytest.mark.parametrize(
+    ("mode", "space", "kept"),
+    [
+        ("L", b"GRAY", True),
+        ("LA", b"GRAY", False),  # becomes R'G'B' with alpha
+        ("RGB", b"RGB ", True),
+        ("RGB", b"GRAY", False),
+        ("L", b"RGB ", False),
+    ],
+)
+def test_profiles_of_another_colour_space_are_left_out(mode, space, kept):
+    profile = bytes(16) + space + bytes(108)
+    media = read_image(saved(Image.new(mode, (2, 2)), "PNG", icc_profile=profile))
+    assert media.icc == (profile if kept else None)
+
+
 def test_of_an_animation_the_first_frame_is_read():
     frames = [Image.new("RGB", (3, 2), colour) for colour in ("red", "blue")]
     media = read_image(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
