@@ -106,7 +106,7 @@ class _Content:
 
 
 class Image(_Content):
-    """An image in a `.crdx` file.
+    """An image in a `.crdx` file. Threads may share it; one of them decodes at a time.
 
     with codec.open("photo.crdx") as image:
         image.read()                     # (H, W, C)
@@ -197,7 +197,7 @@ def _numbers(part: int | slice, size: int) -> range:
 
 
 class Video(_Content):
-    """A video in a `.crdx` file: a sequence of frames.
+    """A video in a `.crdx` file: a sequence of frames. Threads share it like an `Image`.
 
     with codec.open("clip.crdx") as video:
         len(video), video.rate

@@ -202,9 +202,12 @@ def _state_path(output: str, args: argparse.Namespace) -> Path | None:
             "starts anew"
         )
     check_target(state)
-    if not args.resume:
-        state.unlink(missing_ok=True)  # or it would be taken for this encode's
     return state
+
+
+def _written(state: Path | None) -> int | None:
+    """When the state was written, in nanoseconds; None if there is none."""
+    return state.stat().st_mtime_ns if state is not None and state.exists() else None
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -214,6 +217,7 @@ def _run(args: argparse.Namespace) -> int:
     to_pipe = output == PIPE
     overwrite = True if to_pipe else may_overwrite(Path(output), args)
     state = _state_path(output, args)
+    older = _written(state)
     interrupt = _Interrupt()
     bar = _Bar(args.quiet)
 
@@ -244,7 +248,7 @@ def _run(args: argparse.Namespace) -> int:
             )
     except KeyboardInterrupt:
         bar.close()
-        if state is not None and state.exists():
+        if _written(state) not in (None, None if args.resume else older):
             print(f"state kept in {state}: add --resume to go on", file=sys.stderr)
         raise
     finally:
