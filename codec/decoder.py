@@ -170,11 +170,12 @@ class Image(_Content):
 def _axes(index: Any) -> tuple[int | slice, int | slice, int | slice]:
     """One index an axis, of rows, columns and channels."""
     given = list(index) if isinstance(index, tuple) else [index]
+    if not any(part is Ellipsis for part in given):
+        given.append(Ellipsis)
     places = [number for number, part in enumerate(given) if part is Ellipsis]
-    if len(places) > 1 or len(given) - len(places) > 3:
+    if len(places) > 1 or len(given) > 4:
         raise IndexError(f"expected at most 3 indices and one '...', got {index!r}")
-    at = places[0] if places else len(given)
-    filled = [*given[:at], *[slice(None)] * (3 - len(given) + len(places)), *given[at + 1 :]]
+    filled = given[: places[0]] + [slice(None)] * (4 - len(given)) + given[places[0] + 1 :]
     rows, columns, channels = (
         part if isinstance(part, slice) else _integer(part) for part in filled
     )

@@ -122,11 +122,8 @@ def main() -> None:
             mse, bpp = fit(samples, lam, args.steps, args.width, order)
             j = mse + lam * bpp
             first = first or j
-            print(
-                f"| {item} | {order} | {mse:.6f} | {bpp:.4f} | {1e3 * j:.4f} "
-                f"| {100 * (j / first - 1):+.1f}% |",
-                flush=True,
-            )
+            row = soft_fits.row(f"{item} | {order}", lam, mse, bpp)
+            print(f"{row} {100 * (j / first - 1):+.1f}% |", flush=True)
 
 
 if __name__ == "__main__":

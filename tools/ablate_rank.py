@@ -114,11 +114,8 @@ def main() -> None:
     print("| item | rank features | MSE | bpp | 1000 J |\n|---|---|---|---|---|")
     for item, lam, samples in soft_fits.pictures(args.folder, args.items):
         for features in map(int, args.features.split(",")):
-            mse, bpp = fit(samples, lam, args.steps, features)
-            print(
-                f"| {item} | {features} | {mse:.6f} | {bpp:.4f} | {1e3 * (mse + lam * bpp):.4f} |",
-                flush=True,
-            )
+            found = fit(samples, lam, args.steps, features)
+            print(soft_fits.row(f"{item} | {features}", lam, *found), flush=True)
 
 
 if __name__ == "__main__":

@@ -37,12 +37,9 @@ def main() -> None:
     for item, lam, samples in soft_fits.pictures(args.folder, args.items):
         for price in map(float, args.prices.split(",")):
             for width in map(int, args.widths.split(",")):
-                mse, bpp = fit(samples, lam, args.steps, width, price)
-                print(
-                    f"| {item} | {price:g} | {width} | {mse:.6f} | {bpp:.4f} | "
-                    f"{1e3 * (mse + lam * bpp):.4f} |",
-                    flush=True,
-                )
+                found = fit(samples, lam, args.steps, width, price)
+                names = f"{item} | {price:g} | {width}"
+                print(soft_fits.row(names, lam, *found), flush=True)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ def start(
     return net, samples, replace(CoreFitConfig.of(lam, steps), warm_up=0.1)
 
 
+def row(names: str, lam: float, mse: float, bpp: float) -> str:
+    """A row of a table: names, what `run` found, and 1000 J; columns may follow."""
+    return f"| {names} | {mse:.6f} | {bpp:.4f} | {1e3 * (mse + lam * bpp):.4f} |"
+
+
 def run(fitter: CoreFitter) -> tuple[float, float]:
     """Mean squared error and bits per pixel of the rounded latents at the end."""
     while fitter.step < fitter.config.soft_steps:

@@ -217,7 +217,7 @@ def _run(args: argparse.Namespace) -> int:
     to_pipe = output == PIPE
     overwrite = True if to_pipe else may_overwrite(Path(output), args)
     state = _state_path(output, args)
-    older = _written(state)
+    older = None if args.resume else _written(state)
     interrupt = _Interrupt()
     bar = _Bar(args.quiet)
 
@@ -248,7 +248,7 @@ def _run(args: argparse.Namespace) -> int:
             )
     except KeyboardInterrupt:
         bar.close()
-        if _written(state) not in (None, None if args.resume else older):
+        if _written(state) not in (None, older):
             print(f"state kept in {state}: add --resume to go on", file=sys.stderr)
         raise
     finally:
