@@ -57,7 +57,7 @@ MEAN_LIMIT = 32736
 """Largest mean in 1/32 symbol: 1023 symbols."""
 MIDDLE, TOP_SCALE = 44, 63
 """Scale index that the network's output 0 means, and the largest one."""
-_LOWEST = np.array([[-MEAN_LIMIT], [0]], np.float32)
+_LOWEST = np.array([[[-MEAN_LIMIT], [least]] for least in (0, 1)], np.float32)
 _HIGHEST = np.array([[MEAN_LIMIT], [TOP_SCALE]], np.float32)
 _CHUNK = 32768
 """Values of one layer's output at a time: the second-level cache holds all of a chunk."""
@@ -126,9 +126,10 @@ class ContextNetwork:
     Args:
         config: its shape.
         tensors: coded tensors by name; those whose name starts with "context." are used.
+        full: bit l: level l is coded in full, its scale indices are at least 1.
 
     Attributes:
-        config: as given.
+        config, full: as given.
 
     Raises:
         CorruptError: a step outside the fixed-point range, or weights so large that float32
@@ -136,8 +137,10 @@ class ContextNetwork:
         InputError: a tensor is missing or has another shape.
     """
 
-    def __init__(self, config: CoreConfig, tensors: Mapping[str, CodedTensor]) -> None:
-        self.config = config
+    def __init__(
+        self, config: CoreConfig, tensors: Mapping[str, CodedTensor], full: int = 0
+    ) -> None:
+        self.config, self.full = config, full
         prior = prior_tensors(config, 3)
         fixed = {
             spec.name: _fixed(spec, tensors.get(spec.name), prior.get(spec.name))
@@ -209,7 +212,7 @@ class ContextNetwork:
         output += self._level[:, level : level + 1]
         np.floor(output, out=output)
         output[1] += MIDDLE
-        np.maximum(output, _LOWEST, out=output)
+        np.maximum(output, _LOWEST[self.full >> level & 1], out=output)
         np.minimum(output, _HIGHEST, out=output)
         return output[0].astype(np.int16), output[1].astype(np.uint8)
 

@@ -22,7 +22,7 @@ from formats.errors import InputError
 from formats.residuals import LatentDecoder, LatentEncoder, latent_bits
 from formats.tables import LATENT_SCALES, MEAN_BITS, OFFSETS, latent_support
 
-__all__ = ["MAX_LATENT", "decode_segment", "encode_segment", "level_bits"]
+__all__ = ["MAX_LATENT", "decode_segment", "encode_segment", "level_bits", "lossy_levels"]
 
 Grid = npt.NDArray[np.int32]
 Codes = npt.NDArray[np.int32]
@@ -82,6 +82,42 @@ def _write(
     np.clip(residuals, -reach, reach, out=residuals)
     emit(coded.keys, residuals)
     return coded.place(residuals)
+
+
+def lossy_levels(
+    network: ContextNetwork,
+    grids: Sequence[npt.NDArray[np.integer[Any]]],
+    first: int = 0,
+    above: Grid | None = None,
+) -> tuple[int, list[Grid]]:
+    """Find out where skipping latents of scale index 0 would lose some.
+
+    Args:
+        network: one that codes no level in full.
+        grids, first, above: as for `encode_segment`.
+
+    Returns:
+        Bit l: a latent of level l is not the prediction although the network is certain of it;
+        and the grids as a decoder sees them if all those levels are coded in full.
+
+    Raises:
+        InputError: as `encode_segment`.
+    """
+    lossy = [False]
+
+    def look(coded: _Coded, values: Codes) -> Codes:
+        skipped = np.ones(len(values), bool)
+        skipped[coded.places] = False
+        residuals = np.clip(values - coded.nearest, -_REACH[1], _REACH[1])
+        lossy[-1] |= bool(residuals[skipped].any())
+        kept = coded.nearest + residuals
+        return np.where(skipped, kept, _write(lambda *_: None, coded, values))
+
+    own = _own(network, grids, first, above)
+    shapes = [grid.shape for grid in own]
+    seen = _walk(network, shapes, first, above, look, own, lambda: lossy.append(False))
+    levels = enumerate(lossy[-2::-1], first)  # the walk is from the coarsest to the finest
+    return sum(found << level for level, found in levels), seen
 
 
 def _walk(
@@ -159,7 +195,8 @@ def encode_segment(
 
     Returns:
         The stream, and the grids as the decoder will see them: a latent becomes its prediction
-        where the network says that nothing is coded, and is clamped to the reach of its table.
+        where the network says that nothing is coded (`lossy_levels` tells where that matters),
+        and is clamped to the reach of its table.
 
     Raises:
         InputError: the grids' number or shapes do not fit.

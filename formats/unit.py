@@ -1,12 +1,15 @@
 """A unit of core fusion: weights, then the latents of every segment as a stream of its own.
 
-Payload: unit number, one (table id, step exponent) pair per tensor, the length of the weights'
-stream, that stream, the length of every segment's stream, those streams (formats/SPEC.md, 9.5).
+Payload: unit number, one (table id, step exponent) pair per tensor, the levels that are coded in
+full, the length of the weights' stream, that stream, the length of every segment's stream, those
+streams (formats/SPEC.md, 9.5).
 A tile needs the coarse levels of the whole image, and no other tile.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +21,9 @@ from formats import limits
 from formats.context import ContextNetwork
 from formats.core import CoreConfig, Segment
 from formats.cursor import Reader, Writer
-from formats.errors import InputError
+from formats.errors import CorruptError, InputError
 from formats.header import Header
-from formats.latents import decode_segment, encode_segment
+from formats.latents import decode_segment, encode_segment, lossy_levels
 from formats.weights import CodedTensor, pack_tensors, read_entries, unpack_tensors
 
 __all__ = ["CoreUnit", "pack_core_unit", "unpack_core_unit"]
@@ -172,18 +175,23 @@ def pack_core_unit(
     if [grid.shape for grid in grids] != shapes:
         raise InputError(f"unit: expected grids {shapes}, got {[g.shape for g in grids]}")
     entries, stream = pack_tensors(tensors)
-    network = ContextNetwork(config, by_name)
     seen = [np.zeros(shape, np.int32) for shape in shapes]
-    streams = []
-    for box in config.segments(height, width):
-        parts = [grids[level][box.crop(level)] for level in box.levels]
-        end = box.levels.stop
-        above = seen[end][box.crop(end)] if end < config.levels else None
-        data, own = encode_segment(network, parts, box.levels.start, above)
-        streams.append(data)
-        for level, part in zip(box.levels, own, strict=True):
-            seen[level][box.crop(level)] = part
-    out = Writer().varint(number).raw(entries).varint(len(stream)).raw(stream)
+
+    def each(visit: Callable[..., tuple[Any, list[Grid]]], network: ContextNetwork) -> list[Any]:
+        found = []
+        for box in config.segments(height, width):
+            parts = [grids[level][box.crop(level)] for level in box.levels]
+            end = box.levels.stop
+            above = seen[end][box.crop(end)] if end < config.levels else None
+            what, own = visit(network, parts, box.levels.start, above)
+            found.append(what)
+            for level, part in zip(box.levels, own, strict=True):
+                seen[level][box.crop(level)] = part
+        return found
+
+    full = functools.reduce(operator.or_, each(lossy_levels, ContextNetwork(config, by_name)))
+    streams = each(encode_segment, ContextNetwork(config, by_name, full))
+    out = Writer().varint(number).raw(entries).varint(full).varint(len(stream)).raw(stream)
     for data in streams:
         out.varint(len(data))
     payload = out.raw(b"".join(streams)).done()
@@ -214,6 +222,11 @@ def unpack_core_unit(
     _check_latents(number, config, header.height, header.width, len(payload))
     read = Reader(payload, where, base)
     entries = read_entries(read, number, specs)
+    full = read.varint("levels coded in full")
+    if full >> config.levels:
+        raise CorruptError(
+            f"{where}: levels coded in full: expected a mask of {config.levels} bits, got {full:#x}"
+        )
     stream = read.take(read.varint("length of the weights"), "weights")
     tensors = unpack_tensors(stream, specs, entries, f"{where}, weights")
     # Every segment has a length of at least one byte: too many end as a TruncatedError.
@@ -225,7 +238,7 @@ def unpack_core_unit(
     return CoreUnit(
         number,
         tensors,
-        ContextNetwork(config, dict(zip(names, tensors, strict=True))),
+        ContextNetwork(config, dict(zip(names, tensors, strict=True)), full),
         header.height,
         header.width,
         config.segments(header.height, header.width),

@@ -31,6 +31,9 @@ __all__ = ["ContextRate", "Evaluation", "RateResult", "log_scale_of"]
 
 NATS = math.log(2) / 5
 """One scale index in nats: b = 2^((s - 22) / 5)."""
+LEAST = 1 - MIDDLE
+"""Least scale index relative to MIDDLE. The file has one below, where nothing is coded; a fit that
+used it would lose latents, and the file does only where none is lost (formats/unit.py)."""
 UNIT = 22
 """Scale index where b = 1 (formats/tables.py). A network that says nothing has the index MIDDLE,
 b = 21: a large scale at the start keeps the rate from crushing small latents before they are
@@ -63,7 +66,7 @@ class RateResult:
 
 def log_scale_of(index: Tensor) -> Tensor:
     """The natural logarithm of b for a scale index relative to MIDDLE, clamped to its range."""
-    return (index.clamp(-MIDDLE, TOP_SCALE - MIDDLE) + (MIDDLE - UNIT)) * NATS
+    return (index.clamp(LEAST, TOP_SCALE - MIDDLE) + (MIDDLE - UNIT)) * NATS
 
 
 class ContextRate:
@@ -204,24 +207,21 @@ class Evaluation:
         grad = self.grad
         a0, a1, out = self.activations(z, levels)
         mu, index = out[0], 8 * out[1]
-        mask = None
         if self.exact:
             mu = torch.floor(mu * PARTS + 0.5) / PARTS
             index = torch.floor(index + 0.5)
-        clamped = index.clamp(-MIDDLE, TOP_SCALE - MIDDLE)
-        if self.exact:  # index 0: not coded, and lost where it is not the prediction
-            free = (clamped == -MIDDLE) & (targets == torch.floor(mu + 0.5))
-            mask = torch.where(free, 0.0, 1.0)
-        log_scale = log_scale_of(clamped)
+        clamped = index.clamp(LEAST, TOP_SCALE - MIDDLE)
         if self.found is not None:
-            limit = MEAN_LIMIT / PARTS
-            self._last = torch.stack([mu.clamp(-limit, limit) * PARTS, clamped + MIDDLE])
-        bits, by_q, by_log = laplace_rate(targets, mu, log_scale, mask)
+            limit, scale = MEAN_LIMIT / PARTS, (index + MIDDLE).clamp(0, TOP_SCALE)
+            self._last = torch.stack([mu.clamp(-limit, limit) * PARTS, scale])
+        bits, by_q, by_log = laplace_rate(targets, mu, log_scale_of(clamped))
         if not self.wanted:
             return bits, z, targets
         gt = by_q.mul_(self.scale)
         by_log *= 8 * NATS * self.scale
-        by_log *= clamped == index
+        # Beyond its range a scale takes only what moves it back: what is certain and wrong has to
+        # learn that it is.
+        by_log *= (clamped - index).mul_(by_log) <= 0
         go = torch.stack([-gt, by_log])
         if isinstance(levels, int):
             grad["level"][:, levels] += go.sum(1)

@@ -24,14 +24,11 @@ FLOOR = 2.0**-20
 """Smallest probability: caps the bits of an outlier, and keeps its gradient finite."""
 
 
-def laplace_rate(
-    q: Tensor, mu: Tensor, log_scale: Tensor, weight: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def laplace_rate(q: Tensor, mu: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Bits and their slopes.
 
     Args:
         q, mu, log_scale: same shape; log_scale is the natural logarithm of b.
-        weight: 0 for positions that are not coded, 1 for the others; None for all ones.
 
     Returns:
         Sum of bits (a scalar tensor), d bits / d q (that of mu is its negative) and
@@ -45,14 +42,10 @@ def laplace_rate(
     e2 = torch.exp(-(u + 0.5) * inverse)
     difference = e1 - e2
     p = torch.where(a >= 0, 0.5 * difference, 1 - 0.5 * (e1 + e2)).clamp_min_(FLOOR)
-    bits = torch.log2(p)
     slope = (0.5 / math.log(2)) * inverse / p
-    if weight is not None:
-        bits = bits * weight
-        slope = slope * weight
     by_q = slope * difference * torch.sign(d)
     by_log_scale = slope * ((u + 0.5) * e2 - a * e1)
-    return -bits.sum(), by_q, by_log_scale
+    return -torch.log2(p).sum(), by_q, by_log_scale
 
 
 def laplace_bits_each(q: Tensor, mu: Tensor, log_scale: Tensor) -> Tensor:

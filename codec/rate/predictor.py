@@ -59,5 +59,6 @@ class TorchContextNetwork(ContextNetwork):
         offset = self._matrices["_level"][:, level : level + 1]
         out = torch.addmm(offset, self._matrices["_out"], second).floor_()
         mean = out[0].clamp(-MEAN_LIMIT, MEAN_LIMIT).to(torch.int16).cpu().numpy()
-        scale = out[1].clamp(-MIDDLE, TOP_SCALE - MIDDLE).add_(MIDDLE)
+        least = self.full >> level & 1
+        scale = out[1].clamp(least - MIDDLE, TOP_SCALE - MIDDLE).add_(MIDDLE)
         return mean, scale.to(torch.uint8).cpu().numpy()

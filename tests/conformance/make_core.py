@@ -28,15 +28,26 @@ FOLDER = Path(__file__).parent / "core"
 
 
 def stream(
-    config: CoreConfig, height: int, width: int, channels: int, spread: float, seed: int
+    config: CoreConfig,
+    height: int,
+    width: int,
+    channels: int,
+    spread: float,
+    seed: int,
+    scale: int = 0,
 ) -> bytes:
-    """A file with random weights and Laplace latents."""
+    """A file with random weights and Laplace latents.
+
+    `scale` is added to the scale index of every latent: at -44 about half of them are certain.
+    """
     rng = np.random.default_rng(seed)
     tensors = []
     for spec in config.tensors({}, channels):
         wide = 10 if spec.name in ("context.hidden", "context.out") else 6
         step = -6 if spec.name.startswith("context.") else -8
         symbols = np.rint(rng.laplace(0, wide, spec.shape)).astype(np.int32)
+        if spec.name == "context.level":
+            symbols[1] += 8 * scale  # in steps of 1/64, an index is 1/8
         tensors.append(CodedTensor(symbols, step))
     grids = [
         np.rint(rng.laplace(0, spread, shape)).astype(np.int32)
@@ -63,6 +74,9 @@ def streams() -> dict[str, bytes]:
         ),
         "tiles_alone_20x270": stream(
             CoreConfig(levels=3, hidden=3, residuals=0, width=4, tile=8), 20, 270, 3, 0.5, 8
+        ),
+        "certain_300x40": stream(
+            CoreConfig(levels=5, hidden=3, residuals=0, width=4, tile=8), 300, 40, 3, 0.1, 9, -44
         ),
         "column_33x1": stream(small, 33, 1, 1, 3.0, 7),
     }

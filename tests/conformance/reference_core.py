@@ -58,7 +58,7 @@ def read_header(header: bytes) -> Config:
     assert read.u8() == 0
     width, height, channels = read.varint(), read.varint(), read.u8()
     read.at += 5  # depth, colour, range
-    assert (read.u8(), read.u8()) == (2, 1)
+    assert (read.u8(), read.u8()) == (3, 1)
     levels, hidden, residuals, w, block, prior, tile, gain = (read.u8() for _ in range(8))
     assert gain < 128
     assert read.at == len(header)
@@ -202,8 +202,8 @@ def inputs(
 class Network:
     """Section 9.3."""
 
-    def __init__(self, c: Config, tensors: dict[str, Tensor]) -> None:
-        self.c = c
+    def __init__(self, c: Config, tensors: dict[str, Tensor], full: int = 0) -> None:
+        self.c, self.full = c, full
         self.first = tensors["context.first"].fixed(6)
         self.parent = tensors["context.parent"].fixed(6) if c.levels > 1 else [[]] * c.w
         self.bias = tensors["context.bias"].fixed(6)
@@ -226,7 +226,8 @@ class Network:
             total = sum(self.hidden[r][i] * a0[i] for i in w) + 64 * a0[r] + self.hidden_bias[r]
             a1.append(clamp(total + 32 >> 6, 0, 4095))
         y = [sum(self.out[r][i] * a1[i] for i in w) + 4 * self.level[r][level] for r in (0, 1)]
-        return clamp(y[0] + 256 >> 9, -32736, 32736), clamp(44 + (y[1] + 1024 >> 11), 0, 63)
+        m = self.full >> level & 1
+        return clamp(y[0] + 256 >> 9, -32736, 32736), clamp(44 + (y[1] + 1024 >> 11), m, 63)
 
 
 def decode_segment(
@@ -289,6 +290,8 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], list[list[Grid]]]:
     for name in shapes(c):
         number = read.u8()
         entries[name] = (number, 0 if number == 255 else read.u8() - 24)
+    full = read.varint()
+    assert full < 2**c.levels
     size = read.varint()
     sizes = dict.fromkeys(entries, 1)
     for name, shape in shapes(c).items():
@@ -313,7 +316,7 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], list[list[Grid]]]:
             for x in range(0, c.width, side)
         ]
     lengths = [read.varint() for _ in boxes]
-    network, segments = Network(c, tensors), []
+    network, segments = Network(c, tensors, full), []
     for (y, x, height, width, levels), length in zip(boxes, lengths, strict=True):
         stream = payload[read.at : read.at + length]
         above = None

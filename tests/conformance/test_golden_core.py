@@ -103,7 +103,7 @@ def test_the_worked_example_of_the_specification_is_true() -> None:
             found := re.match(r" +((?:[0-9a-f]{2} +)*[0-9a-f]{2})(?: |$)", line)
         ):
             data += bytes.fromhex(found[1])
-    assert len(data) == 81
+    assert len(data) == 82
     tensors, segments = reference.decode(bytes(data))
     assert segments == [[[[5, 4, 3], [4, 4, 14]]]]
     assert tensors["context.bias"].symbols == [0, 2, 2, 0, 0]

@@ -40,8 +40,8 @@ def small_file() -> bytes:
 
 
 def silent(config: CoreConfig, channels: int = 3) -> bytes:
-    """The shortest weights: every tensor is zero."""
-    return b"\x00" + b"\xff" * len(config.tensors({}, channels)) + b"\x00"
+    """The shortest weights: every tensor is zero; no level is coded in full."""
+    return b"\x00" + b"\xff" * len(config.tensors({}, channels)) + b"\x00\x00"
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,28 @@ def test_mutations_with_repaired_checksums_give_typed_errors_or_latents_in_range
     assert survived > 0
 
 
+@pytest.mark.parametrize("tile", [0, 8])
+def test_certain_latents_are_skipped_only_where_none_is_lost(tile: int) -> None:
+    config = CoreConfig(levels=4, hidden=1, residuals=0, width=2, block=3, tile=tile)
+    tensors = []
+    for spec in config.tensors({}, 3):
+        symbols = np.zeros(spec.shape, np.int32)
+        if spec.name == "context.level":
+            symbols[1] = -100  # far below the least scale index
+        tensors.append(CodedTensor(symbols, 0))
+    grids = [np.zeros(shape, np.int32) for shape in config.level_shapes(300, 270)]
+    size = len(pack_core_unit(0, config, tensors, grids, 300, 270)[0])
+    grids[2][50, 30], grids[0][290, 20], grids[0][290, 21] = 3, -1, 300
+    payload, seen = pack_core_unit(0, config, tensors, grids, 300, 270)
+    unit = unpack_core_unit(payload, 0, header_of(config, 300, 270))
+    assert unit.network.full == 0b101
+    grids[0][290, 21] = 255  # the reach of the table
+    for found, expected in zip((*unit.grids(), *seen), (*grids, *grids), strict=True):
+        assert np.array_equal(found, expected)
+    # A few words for three latents, and nothing for the 1e5 around them.
+    assert size < len(payload) < size + 60
+
+
 def test_a_network_that_is_not_exact_is_refused_when_read() -> None:
     payload = bytearray(payload_of(SMALL, 9, 14))
     assert payload[2] == 18  # the step of context.first: 2^-6
@@ -226,6 +248,7 @@ def test_lengths_that_do_not_add_up_are_refused() -> None:
         (b"\x01" + front[1:], CorruptError, "expected its number, got 1"),
         (b"\x00\xfe" + front, CorruptError, "unknown table 254"),
         (b"\x00\x05\x21" + front, CorruptError, "at most 2"),
+        (front[:-2] + b"\x08" + front[-1:], CorruptError, "expected a mask of 3 bits, got 0x8"),
     ]
     for data, error, words in cases:
         with pytest.raises(error, match=words):

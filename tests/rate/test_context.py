@@ -57,6 +57,7 @@ def test_gradients_are_those_of_finite_differences(
     config = CoreConfig(levels=levels, width=5, block=3)
     rate = ContextRate(config, *size, CPU)
     weights = random_weights(config)
+    weights["context.out"][1] *= 0.1  # within the range of scales
     latents = random_latents(config, *size, 1.5)
     found = rate(weights, latents, 3.0)
 
@@ -78,6 +79,16 @@ def test_gradients_are_those_of_finite_differences(
         for index in range(0, values.numel(), max(1, values.numel() // 5)):
             gradient = float(found.weights[name].reshape(-1)[index])
             assert gradient == pytest.approx(slope(values, index), 1e-4, 1e-3), name
+
+
+def test_a_network_that_is_certain_and_wrong_learns_it() -> None:
+    config = CoreConfig(levels=1, width=2)
+    weights = {name: torch.zeros_like(w) for name, w in random_weights(config).items()}
+    rate = ContextRate(config, 8, 8, CPU)
+    for level, value, sign in ((-20.0, 1.0, -1), (-20.0, 0.0, 0), (20.0, 0.0, 1), (20.0, 1e6, 0)):
+        weights["context.level"] = torch.tensor([[0.0], [level]])
+        slope = rate(weights, torch.full((64,), value)).weights["context.level"][1]
+        assert int(slope.sign()) == sign, (level, value)
 
 
 @pytest.mark.parametrize(("size", "tile"), [((48, 64), 0), ((260, 384), 8)])

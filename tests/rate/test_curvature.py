@@ -20,7 +20,7 @@ class SumOfRows(Collector):
 
     def weigh(self, targets: Tensor, mean: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         self.rows = getattr(self, "rows", torch.zeros(len(self.total)))
-        _, slope, by_log = laplace_rate(targets, mean, log_scale_of(index), None)
+        _, slope, by_log = laplace_rate(targets, mean, log_scale_of(index))
         return -slope, by_log * 8 * NATS
 
     def take(self, rows: Tensor, factor: float) -> None:
@@ -80,7 +80,7 @@ def test_bits_of_each_latent_sum_to_the_rate_where_it_has_no_floor() -> None:
     log_scale = 2 * torch.rand(2, 500)
     each = laplace_bits_each(targets, mean, log_scale)
     assert each.shape == targets.shape
-    total, *_ = laplace_rate(targets, mean, log_scale, None)
+    total, *_ = laplace_rate(targets, mean, log_scale)
     assert float(each.sum()) == pytest.approx(float(total), rel=1e-5)
     far = laplace_bits_each(torch.tensor([40.0]), torch.zeros(1), torch.zeros(1))
     wanted = 39.5 * np.log2(np.e) - np.log2(0.5 * (1 - np.exp(-1)))
