@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+import numpy as np
 
 from formats.core import CoreConfig
 from formats.errors import InputError
@@ -57,7 +59,10 @@ class EncodeOptions:
     network: NetworkConfig | CoreConfig | None = None
 
     def __post_init__(self) -> None:
-        """Check every range."""
+        """Check every range; NumPy's scalars become Python's."""
+        for field in fields(self):
+            if isinstance(value := getattr(self, field.name), np.generic):
+                object.__setattr__(self, field.name, value.item())
         targets = {
             "quality": (self.quality, 0.0, 100.0),
             "lambda": (self.lam, 1e-7, 10.0),

@@ -7,7 +7,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -379,6 +379,15 @@ def test_a_state_of_another_encode_is_refused(
 def test_wrong_arrays_are_named(source: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         codec.encode(source, **FAST)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    options = EncodeOptions(
+        lam=cast(Any, np.float32(0.25)), steps=cast(Any, np.int64(20)), seed=cast(Any, np.uint8(3))
+    )
+    assert repr(options) == repr(EncodeOptions(lam=0.25, steps=20, seed=3))
+    with pytest.raises(InputError, match="effort: expected an integer"):
+        EncodeOptions(effort=cast(Any, np.float64(2.0)))
 
 
 @pytest.mark.parametrize(

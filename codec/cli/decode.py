@@ -91,6 +91,12 @@ def _run(args: argparse.Namespace) -> int:
         if args.frames is not None and not video:
             raise InputError("--frames: the file is an image, only videos have frames")
         output = output_name(args.output, args.input, ".mp4" if video else ".png")
+        if output != PIPE and args.format is not None:
+            raise InputError(
+                f"--format: it is for standard output, {output} gets what its suffix says"
+            )
+        if output != PIPE and not video:
+            files.image_suffix(output)  # before the work, not after
         overwrite = True if output == PIPE else may_overwrite(Path(output), args)
         if isinstance(content, Video):
             frames = _video(content, output, overwrite, args)

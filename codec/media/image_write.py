@@ -19,7 +19,7 @@ from formats.errors import MediaError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["image_bytes", "write_image"]
+__all__ = ["image_bytes", "image_suffix", "write_image"]
 
 _ALIASES = {"jpeg": "jpg", "jpe": "jpg", "tiff": "tif", "pnm": "pnm", "dib": "bmp"}
 _FORMATS = ("png", "jpg", "webp", "bmp", "tif", "ppm", "pgm", "pnm")
@@ -29,6 +29,28 @@ _FORMATS = ("png", "jpg", "webp", "bmp", "tif", "ppm", "pgm", "pnm")
 _JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0, "optimize": True}
 _WEBP: dict[str, Any] = {"lossless": True, "exact": True, "method": 4}  # exact: keep colour
 _TIFF: dict[str, Any] = {"compression": "tiff_adobe_deflate"}  # under transparent pixels too
+
+
+def image_suffix(path: str | os.PathLike[str]) -> str:
+    """The suffix of the name of a picture's file.
+
+    Raises:
+        MediaError: it has none, or no format has it.
+    """
+    suffix = Path(path).suffix
+    if not suffix:
+        raise MediaError(f"cannot write {path}: expected a suffix such as .png")
+    _format(suffix)
+    return suffix
+
+
+def _format(name: str) -> str:
+    kind = name.lower().removeprefix(".")
+    kind = _ALIASES.get(kind, kind)
+    if kind not in _FORMATS:
+        expected = ", ".join("." + known for known in _FORMATS)
+        raise MediaError(f"cannot write a picture as {name!r}: expected {expected}")
+    return kind
 
 
 def _refuse_unholdable(media: ImageMedia, kind: str) -> None:
@@ -92,11 +114,7 @@ def image_bytes(media: ImageMedia, format: str = "png") -> bytes:
         MediaError: the format is unknown, or cannot hold these samples; the message names
             one that can.
     """
-    kind = format.lower().removeprefix(".")
-    kind = _ALIASES.get(kind, kind)
-    if kind not in _FORMATS:
-        expected = ", ".join("." + name for name in _FORMATS)
-        raise MediaError(f"cannot write a picture as {format!r}: expected {expected}")
+    kind = _format(format)
     _refuse_unholdable(media, kind)
     if kind == "png":
         return encode_png(media)
@@ -119,7 +137,4 @@ def write_image(path: str | os.PathLike[str], media: ImageMedia, *, overwrite: b
         MediaError: as for `image_bytes`.
         OutputError: the file cannot be written, or exists and may not be replaced.
     """
-    suffix = Path(path).suffix
-    if not suffix:
-        raise MediaError(f"cannot write {path}: expected a suffix such as .png")
-    write_bytes(path, image_bytes(media, suffix), overwrite=overwrite)
+    write_bytes(path, image_bytes(media, image_suffix(path)), overwrite=overwrite)
