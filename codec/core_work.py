@@ -55,7 +55,7 @@ class CoreWork(Work):
         # Rounds that start from others need one shape; only the gain is each one's own.
         if self.network is None:
             bits = transform_bits(signal, lam)
-            self.network = core_network(self.height, self.width, lam, bits)
+            self.network = core_network(self.height, self.width, lam, bits, self.options.budget)
         first = CoreFitConfig.of(lam, self.options.budget, self.options.seed)
         search = CoreSearch(goal, first)
         history = [core_result_from_values(h) for h in self.checkpoint.history]

@@ -28,7 +28,7 @@ from PIL import Image
 from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_loop import CoreFitter
 from codec.network.coded import start_from_prior
-from codec.network.core import CoreCoordX
+from codec.network.core import CoreCoordX, start_wide
 from codec.network.presets import latent_gain
 from formats.atomic import write_bytes
 from formats.context import CONTEXT_BITS
@@ -108,6 +108,7 @@ def main() -> None:
     )
     lengths = {"y": target.shape[1], "x": target.shape[2]}
     net = CoreCoordX(config, lengths, 3)
+    start_wide(net)  # as when priors 1 and 2 were made
     start_from_prior(net)
     net = net.to(args.device)
     # Only the soft stage: the networks are wanted, not the integers of these pictures.

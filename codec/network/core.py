@@ -27,7 +27,10 @@ from codec.network.store import WeightStore
 from formats.core import CoreConfig
 from formats.network import TensorSpec
 
-__all__ = ["CoreCoordX", "gain_of"]
+__all__ = ["CoreCoordX", "gain_of", "start_wide"]
+
+NARROW_START = -5.0
+"""The context's second output at the start, in 8 scale indices: b = 0.08 (formats/SPEC.md, 9.3)."""
 
 
 def gain_of(config: CoreConfig) -> float:
@@ -209,6 +212,12 @@ class CoreCoordX(WeightStore):
         )
 
 
+@torch.no_grad()
+def start_wide(net: CoreCoordX) -> None:
+    """Let the context of a network without a prior begin with the scale b = 21 instead."""
+    net.parameter("context.level").zero_()
+
+
 def _start(outer: range, edge: bool, halo: int) -> int:
     """First sample that is left after the 3x3 layers."""
     return outer.start if edge else outer.start + halo
@@ -228,7 +237,10 @@ def _near(coords: Tensor, length: int) -> range:
 
 
 def _initial(spec: TensorSpec, generator: torch.Generator) -> Tensor:
-    """Start values: an interpolating pyramid that adds up to grey, and a wide, blind context.
+    """Start values: an interpolating pyramid that adds up to grey, and a narrow, blind context.
+
+    A context that expects zeros keeps the fine grids sparse; one that expects nothing lets them
+    fill up with a coarse copy of the picture in the first steps, for good (docs/experiments.md).
 
     The nonlinear half of the tail and the 3x3 layers start at zero: while the latents are small,
     a random mixture of colours only turns their signs against each other.
@@ -250,4 +262,6 @@ def _initial(spec: TensorSpec, generator: torch.Generator) -> Tensor:
         return torch.randn(shape, generator=generator) * gain / math.sqrt(inputs)
     if spec.name == "context.out":
         return torch.randn(shape, generator=generator) * 0.1 / math.sqrt(shape[1])
+    if spec.name == "context.level":
+        return torch.tensor([[0.0], [NARROW_START]]).expand(shape).clone()
     return torch.zeros(shape)

@@ -106,6 +106,9 @@ about half as many."""
 WIDE_DENSITY = 1.3
 """Bits a pixel of a transform coder from which its time is worth it: below, a decoder that has few
 symbols to decode would take half as long again."""
+LONG_FIT = 5000
+"""Steps from which a picture of `WIDE_FROM` bits is fitted without a prior: what pictures have in
+common holds a long fit back, and its own network becomes worth its bits."""
 TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: a crop decodes only those that it touches."""
 
@@ -119,7 +122,7 @@ def latent_gain(lam: float) -> int:
     return max(-64, min(63, round(8 * 0.5 * math.log2(lam / 1e-3))))
 
 
-def core_network(height: int, width: int, lam: float, bits: float) -> CoreConfig:
+def core_network(height: int, width: int, lam: float, bits: float, steps: int = 0) -> CoreConfig:
     """The core-fusion network for a picture of this size and a lambda.
 
     Levels up to stride 2^6 below a megapixel, one more up to three and two beyond (Cool-chic 5);
@@ -130,14 +133,17 @@ def core_network(height: int, width: int, lam: float, bits: float) -> CoreConfig
         lam: mean squared error per bit per pixel.
         bits: what a transform coder would spend (`codec.fit.budget.transform_bits`): where there
             are many, a wider network is worth the bits of its weights.
+        steps: of the fit: see `LONG_FIT`.
     """
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
-    prior = WIDE if bits >= max(WIDE_FROM, WIDE_DENSITY * pixels) else NARROW
+    long = steps >= LONG_FIT and bits >= WIDE_FROM
+    wide = long or bits >= max(WIDE_FROM, WIDE_DENSITY * pixels)
+    prior = WIDE if wide else NARROW
     return CoreConfig(
         levels=min(levels, max(1, (max(height, width) - 1).bit_length())),
         **prior_shape(prior),
-        prior=prior,
+        prior=0 if long else prior,
         tile=10 if pixels > TILED_PIXELS else 0,
         gain=latent_gain(lam),
     )

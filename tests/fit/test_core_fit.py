@@ -19,9 +19,10 @@ from codec.fit.soft import soft_round, soft_round_noisy
 from codec.fit.state import load_state, save_state
 from codec.fit.weight_search import finest_step
 from codec.network.coded import prior_weights, start_from_prior
-from codec.network.core import CoreCoordX
+from codec.network.core import CoreCoordX, start_wide
 from codec.network.presets import core_network, latent_gain
 from codec.quantise_core import largest_share, quantise_networks
+from codec.rate import ContextRate
 from codec.signal import to_signal
 from formats.context import ContextNetwork
 from formats.core import CoreConfig
@@ -202,6 +203,30 @@ def test_networks_are_quantised_again_for_the_last_latents(monkeypatch: pytest.M
 @pytest.mark.parametrize(("bits", "width"), [(0, 16), (511_000, 16), (512_000, 32)])
 def test_a_picture_of_many_bits_gets_a_wide_context(bits: float, width: int) -> None:
     assert core_network(512, 768, 1e-3, bits).width == width
+
+
+@pytest.mark.parametrize(
+    ("bits", "steps", "prior", "width"),
+    [(119_000, 5000, 1, 16), (120_000, 4999, 1, 16), (120_000, 5000, 0, 32), (1e6, 4999, 2, 32)],
+)
+def test_a_long_fit_that_pays_for_its_network_starts_from_no_prior(
+    bits: float, steps: int, prior: int, width: int
+) -> None:
+    config = core_network(512, 768, 1e-3, bits, steps)
+    assert (config.prior, config.width) == (prior, width)
+
+
+@torch.no_grad()
+def test_the_first_picture_is_grey_and_its_latents_are_expected_to_be_zero() -> None:
+    config = CoreConfig(levels=3, width=4)
+    net = CoreCoordX(config, {"y": 16, "x": 24}, 3)
+    assert torch.equal(net.native(range(16), range(24)), torch.full((3, 16, 24), 0.5))
+    rate = ContextRate(config, 16, 24, CPU)
+    zeros = torch.zeros(config.latents(16, 24))
+    weights = {s.name: net.parameter(s.name).detach() for s in net.specs}
+    quiet = float(rate(weights, zeros, gradient=False).bits)
+    start_wide(net)
+    assert quiet < 2 < 1000 < float(rate(weights, zeros, gradient=False).bits)
 
 
 def test_huge_weights_are_quantised_within_the_format() -> None:
