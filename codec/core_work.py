@@ -56,7 +56,8 @@ class CoreWork(Work):
         if self.network is None:
             bits = transform_bits(signal, lam)
             self.network = core_network(self.height, self.width, lam, bits, self.options.budget)
-        first = CoreFitConfig.of(lam, self.options.budget, self.options.seed)
+        budget, prior = self.options.budget, self.network.prior != 0
+        first = CoreFitConfig.of(lam, budget, self.options.seed, prior)
         search = CoreSearch(goal, first)
         history = [core_result_from_values(h) for h in self.checkpoint.history]
         while (plan := search.next_round(history)) is not None:

@@ -8,11 +8,9 @@ A tile needs the coarse levels of the whole image, and no other tile.
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +27,7 @@ from formats.weights import CodedTensor, pack_tensors, read_entries, unpack_tens
 __all__ = ["CoreUnit", "pack_core_unit", "unpack_core_unit"]
 
 Grid = npt.NDArray[np.int32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -177,20 +176,23 @@ def pack_core_unit(
     entries, stream = pack_tensors(tensors)
     seen = [np.zeros(shape, np.int32) for shape in shapes]
 
-    def each(visit: Callable[..., tuple[Any, list[Grid]]], network: ContextNetwork) -> list[Any]:
-        found = []
+    network = ContextNetwork(config, by_name)
+
+    def each(visit: Callable[..., tuple[T, list[Grid]]]) -> Iterator[T]:
         for box in config.segments(height, width):
             parts = [grids[level][box.crop(level)] for level in box.levels]
             end = box.levels.stop
             above = seen[end][box.crop(end)] if end < config.levels else None
-            what, own = visit(network, parts, box.levels.start, above)
-            found.append(what)
+            found, own = visit(network, parts, box.levels.start, above)
             for level, part in zip(box.levels, own, strict=True):
                 seen[level][box.crop(level)] = part
-        return found
+            yield found
 
-    full = functools.reduce(operator.or_, each(lossy_levels, ContextNetwork(config, by_name)))
-    streams = each(encode_segment, ContextNetwork(config, by_name, full))
+    full = 0
+    for lossy in each(lossy_levels):
+        full |= lossy
+    network = ContextNetwork(config, by_name, full)
+    streams = list(each(encode_segment))
     out = Writer().varint(number).raw(entries).varint(full).varint(len(stream)).raw(stream)
     for data in streams:
         out.varint(len(data))

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import codec
+from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_loop import CoreFitter
 from codec.media import ImageMedia, read_image, write_image
 from codec.options import EncodeOptions, lambda_of_quality
@@ -379,6 +380,27 @@ def test_a_state_of_another_encode_is_refused(
 def test_wrong_arrays_are_named(source: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         codec.encode(source, **FAST)
+
+
+@pytest.mark.parametrize(("steps", "prior"), [(11, True), (12, False)])
+def test_long_fits_start_from_no_prior(
+    monkeypatch: pytest.MonkeyPatch, steps: int, prior: bool
+) -> None:
+    for name, value in {"LONG_FIT": 12, "WIDE_FROM": 0, "LONG_DENSITY": 0}.items():
+        monkeypatch.setattr(f"codec.network.presets.{name}", value)
+    settings, made = CoreFitConfig.of, []
+
+    def of(lam: float, steps: int, seed: int, prior: bool) -> CoreFitConfig:
+        made.append(prior)
+        return settings(lam, steps, seed, prior)
+
+    monkeypatch.setattr(CoreFitConfig, "of", of)
+    data = codec.encode(picture(16, 24), lam=1e-3, steps=steps, device="cpu").data
+    with Container.open(data) as box:
+        network = box.header.network
+    assert isinstance(network, CoreConfig)
+    assert (network.prior > 0) == prior
+    assert made == [prior]
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

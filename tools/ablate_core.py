@@ -158,10 +158,12 @@ def run(args: argparse.Namespace) -> None:
             samples = kodak.samples_of(args.folder, where)
             height, width = samples.shape[:2]
             bits = transform_bits(to_signal(samples, 8, torch.device("cpu")), float(lam))
-            config = replace(core_network(height, width, float(lam), bits), **shape)
+            config = core_network(height, width, float(lam), bits, args.steps)
+            config = replace(config, **shape)
             others = {k: changes[k] for k in ("optimiser", "frozen") if k in changes}
             settings = {k: v for k, v in changes.items() if k not in others}
-            fit = replace(CoreFitConfig.of(float(lam), args.steps), **settings)
+            fit = CoreFitConfig.of(float(lam), args.steps, prior=config.prior != 0)
+            fit = replace(fit, **settings)
             row = {"variant": name, "item": item, "steps": args.steps}
             row |= measure(samples, config, fit, **others)
             with args.out.open("a") as stream:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_loop import CoreFitter
-from codec.network.core import CoreCoordX, start_wide
+from codec.network.core import CoreCoordX
 from codec.network.presets import core_network
 from codec.signal import to_signal
 
@@ -49,7 +49,7 @@ def start(
     channels, height, width = samples.shape
     config = replace(core_network(height, width, lam, 0), prior=0, **shape)
     net = CoreCoordX(config, {"y": height, "x": width}, channels, seed=0)
-    start_wide(net)  # as when the tables of docs/experiments.md were made
+    net.parameter("context.level").data.zero_()  # wide scales, as in docs/experiments.md
     return net, samples, replace(CoreFitConfig.of(lam, steps), warm_up=0.1)
 
 

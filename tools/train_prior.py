@@ -5,8 +5,8 @@
     python tools/train_prior.py 2 --lambda 7e-4 --steps 1000 --width 32 --hidden 48 --columns 5 \
         --images PHOTOS/photo_*.png PHOTOS/art_*.png PHOTOS/rgb16_weld*.png PHOTOS/alpha_tulips*.png
 
-The commands that made priors 1 and 2 (on another machine the last bits differ); PHOTOS
-holds photographs and a painting, none of them from Kodak.
+The commands that made priors 1 and 2 (the rate term of the fit has changed since: they would come
+out a little different). PHOTOS holds photographs and a painting, none of them from Kodak.
 
 One network is fitted to a mosaic of crops of many pictures, so that it learns what they have in
 common. Its weights, as integers, go to formats/data/prior<number>.json. A number that has been
@@ -28,7 +28,7 @@ from PIL import Image
 from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_loop import CoreFitter
 from codec.network.coded import start_from_prior
-from codec.network.core import CoreCoordX, start_wide
+from codec.network.core import CoreCoordX
 from codec.network.presets import latent_gain
 from formats.atomic import write_bytes
 from formats.context import CONTEXT_BITS
@@ -108,7 +108,7 @@ def main() -> None:
     )
     lengths = {"y": target.shape[1], "x": target.shape[2]}
     net = CoreCoordX(config, lengths, 3)
-    start_wide(net)  # as when priors 1 and 2 were made
+    net.parameter("context.level").data.zero_()  # priors 1 and 2 began with wide scales
     start_from_prior(net)
     net = net.to(args.device)
     # Only the soft stage: the networks are wanted, not the integers of these pictures.

@@ -91,12 +91,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.frames is not None and not video:
             raise InputError("--frames: the file is an image, only videos have frames")
         output = output_name(args.output, args.input, ".mp4" if video else ".png")
-        if output != PIPE and args.format is not None:
-            raise InputError(
-                f"--format: it is for standard output, {output} gets what its suffix says"
-            )
-        if output != PIPE and not video:
-            files.image_suffix(output)  # before the work, not after
+        _check_format(args.format, output, video)
         overwrite = True if output == PIPE else may_overwrite(Path(output), args)
         if isinstance(content, Video):
             frames = _video(content, output, overwrite, args)
@@ -111,6 +106,17 @@ def _run(args: argparse.Namespace) -> int:
         count = f"{frames} frames, " if video else ""
         print(f"{output}: {count}{seconds:.2f} s with start and writing", file=answer)
     return 0
+
+
+def _check_format(form: str | None, output: str, video: bool) -> None:
+    """Refuse what could not be written, before the work."""
+    if output != PIPE and form is not None:
+        raise InputError(f"--format: it is for standard output, {output} gets what its suffix says")
+    if form == ("png" if video else "y4m"):
+        kind, other = ("a video", "y4m") if video else ("an image", "png")
+        raise InputError(f"--format {form}: the file is {kind}; use {other} or raw")
+    if output != PIPE and not video:
+        files.image_suffix(output)
 
 
 def _image(image: Image, output: str, overwrite: bool, args: argparse.Namespace) -> int:
@@ -133,8 +139,6 @@ def _write_image(
     if output != PIPE:
         files.write_image(output, media, overwrite=overwrite)
         return
-    if form == "y4m":
-        raise InputError("--format y4m: the file is an image; use png or raw")
     data = samples.tobytes() if form == "raw" else files.image_bytes(media)
     sys.stdout.buffer.write(data)
 
@@ -185,8 +189,6 @@ def _video(video: Video, output: str, overwrite: bool, args: argparse.Namespace)
         yield from decoded
 
     if output == PIPE:
-        if args.format == "png":
-            raise InputError("--format png: the file is a video; use y4m or raw")
         if args.format == "raw":
             files.write_raw(sys.stdout.buffer, all_frames())
         else:

@@ -40,13 +40,14 @@ class CoreFitConfig:
     weight_price: float = 1.0
 
     @classmethod
-    def of(cls, lam: float, steps: int, seed: int = 0) -> CoreFitConfig:
+    def of(cls, lam: float, steps: int, seed: int = 0, prior: bool = True) -> CoreFitConfig:
         """The settings for a budget.
 
-        In long fits latents take smaller steps. At a low lambda they have further to go from
-        zero: at the same rate, short fits ended up to 3 dB lower (docs/experiments.md).
+        In longer fits from a prior latents take smaller steps. At a low lambda they have further
+        to go from zero: at the same rate, short fits ended up to 3 dB lower
+        (docs/experiments.md).
         """
-        slower = max(0.4, min(1.0, (500 / steps) ** 0.25))
+        slower = max(2 / 3, min(1.0, (500 / steps) ** 0.25)) if prior else 1.0
         faster = max(1.0, min(4.0, (4e-4 / lam) ** 0.6))
         return cls(lam, steps, latent_rate=cls.latent_rate * slower * faster, seed=seed)
 

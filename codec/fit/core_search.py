@@ -45,7 +45,8 @@ class CoreRound:
     Attributes:
         fit: how.
         gain: of the latents, see `CoreConfig.gain`.
-        start: the round whose latents and networks it starts from; None starts from the prior.
+        start: the round whose latents and networks it starts from; None starts anew, from
+            the prior if there is one.
     """
 
     fit: CoreFitConfig

@@ -27,7 +27,7 @@ from codec.network.store import WeightStore
 from formats.core import CoreConfig
 from formats.network import TensorSpec
 
-__all__ = ["CoreCoordX", "gain_of", "start_wide"]
+__all__ = ["CoreCoordX", "gain_of"]
 
 NARROW_START = -5.0
 """The context's second output at the start, in 8 scale indices: b = 0.08 (formats/SPEC.md, 9.3)."""
@@ -210,12 +210,6 @@ class CoreCoordX(WeightStore):
             f"core, {self.width}x{self.height}, channels={self.channels}, "
             f"levels={self.config.levels}, weights={count}"
         )
-
-
-@torch.no_grad()
-def start_wide(net: CoreCoordX) -> None:
-    """Let the context of a network without a prior begin with the scale b = 21 instead."""
-    net.parameter("context.level").zero_()
 
 
 def _start(outer: range, edge: bool, halo: int) -> int:

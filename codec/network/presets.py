@@ -104,11 +104,14 @@ WIDE_FROM = 120_000
 """Bits of a transform coder from which the wide network pays for its weights; core fusion spends
 about half as many."""
 WIDE_DENSITY = 1.3
-"""Bits a pixel of a transform coder from which its time is worth it: below, a decoder that has few
-symbols to decode would take half as long again."""
+"""Bits a pixel of a transform coder from which its time is worth it in a shorter fit: below, a
+decoder that has few symbols to decode would take half as long again."""
 LONG_FIT = 5000
 """Steps from which a picture of `WIDE_FROM` bits is fitted without a prior: what pictures have in
 common holds a long fit back, and its own network becomes worth its bits."""
+LONG_DENSITY = 0.3
+"""Bits a pixel of a transform coder from which that is so: what `WIDE_FROM` is in pictures of half
+a megapixel, the only ones that it was tried on."""
 TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: a crop decodes only those that it touches."""
 
@@ -137,7 +140,7 @@ def core_network(height: int, width: int, lam: float, bits: float, steps: int = 
     """
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
-    long = steps >= LONG_FIT and bits >= WIDE_FROM
+    long = steps >= LONG_FIT and bits >= max(WIDE_FROM, LONG_DENSITY * pixels)
     wide = long or bits >= max(WIDE_FROM, WIDE_DENSITY * pixels)
     prior = WIDE if wide else NARROW
     return CoreConfig(

@@ -36,8 +36,7 @@ LEAST = 1 - MIDDLE
 used it would lose latents, and the file does only where none is lost (formats/unit.py)."""
 UNIT = 22
 """Scale index where b = 1 (formats/tables.py). A network that says nothing has the index MIDDLE,
-b = 21: a large scale at the start keeps the rate from crushing small latents before they are
-worth anything (C3, appendix B)."""
+b = 21."""
 PARTS = 1 << MEAN_BITS
 """Parts of a symbol in which the integer network knows means."""
 LARGEST = TOP / 64
@@ -121,7 +120,7 @@ class ContextRate:
 
         Returns:
             Mean in 1/32 and scale index, both of the latents' shape: exactly the integers of
-            `formats.context.ContextNetwork`.
+            `formats.context.ContextNetwork` where no level is coded in full.
         """
         evaluation = Evaluation(self, weights, latents, 1.0, False, True)
         evaluation.found = torch.empty(2, latents.numel(), device=latents.device)
@@ -212,15 +211,15 @@ class Evaluation:
             index = torch.floor(index + 0.5)
         clamped = index.clamp(LEAST, TOP_SCALE - MIDDLE)
         if self.found is not None:
-            limit, scale = MEAN_LIMIT / PARTS, (index + MIDDLE).clamp(0, TOP_SCALE)
-            self._last = torch.stack([mu.clamp(-limit, limit) * PARTS, scale])
+            mean = (mu * PARTS).clamp(-MEAN_LIMIT, MEAN_LIMIT)
+            self._last = torch.stack([mean, (index + MIDDLE).clamp(0, TOP_SCALE)])
         bits, by_q, by_log = laplace_rate(targets, mu, log_scale_of(clamped))
         if not self.wanted:
             return bits, z, targets
         gt = by_q.mul_(self.scale)
         by_log *= 8 * NATS * self.scale
-        # Beyond its range a scale takes only what moves it back: what is certain and wrong has to
-        # learn that it is.
+        # Beyond its range a scale takes only what moves it back: what is certain and wrong by one
+        # has to learn that it is. (Farther out the floor of probabilities leaves no slope.)
         by_log *= (clamped - index).mul_(by_log) <= 0
         go = torch.stack([-gt, by_log])
         if isinstance(levels, int):

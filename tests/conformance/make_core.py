@@ -38,7 +38,8 @@ def stream(
 ) -> bytes:
     """A file with random weights and Laplace latents.
 
-    `scale` is added to the scale index of every latent: at -44 about half of them are certain.
+    `scale` is added to the scale index of every latent: far below -44 all are certain, to be
+    zero then. Every second level is.
     """
     rng = np.random.default_rng(seed)
     tensors = []
@@ -46,6 +47,8 @@ def stream(
         wide = 10 if spec.name in ("context.hidden", "context.out") else 6
         step = -6 if spec.name.startswith("context.") else -8
         symbols = np.rint(rng.laplace(0, wide, spec.shape)).astype(np.int32)
+        if scale and spec.name in ("context.out", "context.level"):
+            symbols[0] = 0
         if spec.name == "context.level":
             symbols[1] += 8 * scale  # in steps of 1/64, an index is 1/8
         tensors.append(CodedTensor(symbols, step))
@@ -53,6 +56,8 @@ def stream(
         np.rint(rng.laplace(0, spread, shape)).astype(np.int32)
         for shape in config.level_shapes(height, width)
     ]
+    for grid in grids[1::2] if scale else []:
+        grid[...] = 0
     payload, _ = pack_core_unit(0, config, tensors, grids, height, width)
     header = Header(MediaKind.IMAGE, width, height, channels, 8, config)
     return write_container(header, [payload], [1])
@@ -76,7 +81,7 @@ def streams() -> dict[str, bytes]:
             CoreConfig(levels=3, hidden=3, residuals=0, width=4, tile=8), 20, 270, 3, 0.5, 8
         ),
         "certain_300x40": stream(
-            CoreConfig(levels=5, hidden=3, residuals=0, width=4, tile=8), 300, 40, 3, 0.1, 9, -44
+            CoreConfig(levels=5, hidden=3, residuals=0, width=4, tile=8), 300, 40, 3, 0.1, 9, -300
         ),
         "column_33x1": stream(small, 33, 1, 1, 3.0, 7),
     }

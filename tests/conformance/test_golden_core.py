@@ -8,18 +8,21 @@ import json
 import re
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 import codec
 from codec.rate.predictor import TorchContextNetwork
-from formats.blocks import BlockGrid
+from formats.blocks import BlockGrid, Pass
 from formats.container import Container, write_container
+from formats.context import Scratch
 from formats.errors import CoordXError, TruncatedError
 from formats.unit import pack_core_unit
 from tests.conformance import reference_core as reference
 from tests.conformance.make_core import FOLDER, digests
 
+Means, Scales = npt.NDArray[np.int16], npt.NDArray[np.uint8]
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
 NAMES = sorted(MANIFEST)
 
@@ -52,6 +55,25 @@ def test_a_second_implementation_reads_the_same_integers(name: str) -> None:
     assert len(segments) == len(unit.segments)
     for grids, (_, decoded, _) in zip(segments, unit.decode(), strict=True):
         assert grids == [grid.tolist() for grid in decoded]
+
+
+def test_a_stream_has_levels_of_certain_latents_coded_in_full_and_skipped() -> None:
+    with Container.open(stream("certain_300x40")) as box:
+        unit = box.core_unit(0)
+    full, least = unit.network.full, [63] * unit.network.config.levels
+    predict = unit.network.predict
+
+    def seen(step: Pass, level: int, scratch: Scratch | None = None) -> tuple[Means, Scales]:
+        found = predict(step, level, scratch)
+        least[level] = min(least[level], int(found[1].min()))
+        return found
+
+    unit.network.predict = seen  # type: ignore[method-assign]
+    unit.grids()
+    levels = [(full >> n & 1, index) for n, index in enumerate(least)]
+    assert (0, 0) in levels
+    assert (1, 1) in levels
+    assert (1, 0) not in levels
 
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

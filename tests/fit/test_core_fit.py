@@ -19,7 +19,7 @@ from codec.fit.soft import soft_round, soft_round_noisy
 from codec.fit.state import load_state, save_state
 from codec.fit.weight_search import finest_step
 from codec.network.coded import prior_weights, start_from_prior
-from codec.network.core import CoreCoordX, start_wide
+from codec.network.core import CoreCoordX
 from codec.network.presets import core_network, latent_gain
 from codec.quantise_core import largest_share, quantise_networks
 from codec.rate import ContextRate
@@ -125,6 +125,7 @@ def test_stages_and_rates_follow_the_budget() -> None:
     assert config.between(config.temperature, 0) == config.temperature[0]
     assert config.between(config.temperature, 1000) == pytest.approx(config.temperature[1])
     assert CoreFitConfig.of(1e-3, 10_000).latent_rate < config.latent_rate
+    assert CoreFitConfig.of(1e-3, 10_000, prior=False).latent_rate > config.latent_rate
     assert CoreFitConfig.of(1e-3, 10).latent_rate >= config.latent_rate
 
 
@@ -225,7 +226,7 @@ def test_the_first_picture_is_grey_and_its_latents_are_expected_to_be_zero() -> 
     zeros = torch.zeros(config.latents(16, 24))
     weights = {s.name: net.parameter(s.name).detach() for s in net.specs}
     quiet = float(rate(weights, zeros, gradient=False).bits)
-    start_wide(net)
+    weights["context.level"].zero_()
     assert quiet < 2 < 1000 < float(rate(weights, zeros, gradient=False).bits)
 
 

@@ -85,7 +85,12 @@ def test_a_network_that_is_certain_and_wrong_learns_it() -> None:
     config = CoreConfig(levels=1, width=2)
     weights = {name: torch.zeros_like(w) for name, w in random_weights(config).items()}
     rate = ContextRate(config, 8, 8, CPU)
-    for level, value, sign in ((-20.0, 1.0, -1), (-20.0, 0.0, 0), (20.0, 0.0, 1), (20.0, 1e6, 0)):
+    for level, value, sign in (
+        (-20.0, 1.0, -1),
+        (-20.0, 0.0, 0),
+        (20.0, 0.0, 1),
+        (20.0, 2000.0, 0),
+    ):
         weights["context.level"] = torch.tensor([[0.0], [level]])
         slope = rate(weights, torch.full((64,), value)).weights["context.level"][1]
         assert int(slope.sign()) == sign, (level, value)
