@@ -176,9 +176,7 @@ def pack_core_unit(
     entries, stream = pack_tensors(tensors)
     seen = [np.zeros(shape, np.int32) for shape in shapes]
 
-    network = ContextNetwork(config, by_name)
-
-    def each(visit: Callable[..., tuple[T, list[Grid]]]) -> Iterator[T]:
+    def each(visit: Callable[..., tuple[T, list[Grid]]], network: ContextNetwork) -> Iterator[T]:
         for box in config.segments(height, width):
             parts = [grids[level][box.crop(level)] for level in box.levels]
             end = box.levels.stop
@@ -189,10 +187,9 @@ def pack_core_unit(
             yield found
 
     full = 0
-    for lossy in each(lossy_levels):
+    for lossy in each(lossy_levels, ContextNetwork(config, by_name)):
         full |= lossy
-    network = ContextNetwork(config, by_name, full)
-    streams = list(each(encode_segment))
+    streams = list(each(encode_segment, ContextNetwork(config, by_name, full)))
     out = Writer().varint(number).raw(entries).varint(full).varint(len(stream)).raw(stream)
     for data in streams:
         out.varint(len(data))
