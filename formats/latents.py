@@ -84,42 +84,6 @@ def _write(
     return coded.place(residuals)
 
 
-def lossy_levels(
-    network: ContextNetwork,
-    grids: Sequence[npt.NDArray[np.integer[Any]]],
-    first: int = 0,
-    above: Grid | None = None,
-) -> tuple[int, list[Grid]]:
-    """Find out where skipping latents of scale index 0 would lose some.
-
-    Args:
-        network: one that codes no level in full.
-        grids, first, above: as for `encode_segment`.
-
-    Returns:
-        Bit l: a latent of level l is not the prediction although the network is certain of it;
-        and the grids as a decoder sees them if all those levels are coded in full.
-
-    Raises:
-        InputError: as `encode_segment`.
-    """
-    lossy = [False]
-
-    def look(coded: _Coded, values: Codes) -> Codes:
-        skipped = np.ones(len(values), bool)
-        skipped[coded.places] = False
-        residuals = np.clip(values - coded.nearest, -_REACH[1], _REACH[1])
-        lossy[-1] |= bool(residuals[skipped].any())
-        kept = coded.nearest + residuals
-        return np.where(skipped, kept, _write(lambda *_: None, coded, values))
-
-    own = _own(network, grids, first, above)
-    shapes = [grid.shape for grid in own]
-    seen = _walk(network, shapes, first, above, look, own, lambda: lossy.append(False))
-    levels = enumerate(lossy[-2::-1], first)  # the walk is from the coarsest to the finest
-    return sum(found << level for level, found in levels), seen
-
-
 def _walk(
     network: ContextNetwork,
     shapes: Sequence[tuple[int, ...]],
@@ -206,6 +170,42 @@ def encode_segment(
     code = partial(_write, coder.encode)
     seen = _walk(network, [grid.shape for grid in own], first, above, code, own)
     return coder.done(), seen
+
+
+def lossy_levels(
+    network: ContextNetwork,
+    grids: Sequence[npt.NDArray[np.integer[Any]]],
+    first: int = 0,
+    above: Grid | None = None,
+) -> tuple[int, list[Grid]]:
+    """Find out where skipping latents of scale index 0 would lose some.
+
+    Args:
+        network: one that codes no level in full.
+        grids, first, above: as for `encode_segment`.
+
+    Returns:
+        Bit l: a latent of level l is not the prediction although the network is certain of it;
+        and the grids as a decoder sees them if all those levels are coded in full.
+
+    Raises:
+        InputError: as `encode_segment`.
+    """
+    lossy = [False]
+
+    def look(coded: _Coded, values: Codes) -> Codes:
+        skipped = np.ones(len(values), bool)
+        skipped[coded.places] = False
+        residuals = np.clip(values - coded.nearest, -_REACH[1], _REACH[1])
+        lossy[-1] |= bool(residuals[skipped].any())
+        kept = coded.nearest + residuals
+        return np.where(skipped, kept, _write(lambda *_: None, coded, values))
+
+    own = _own(network, grids, first, above)
+    shapes = [grid.shape for grid in own]
+    seen = _walk(network, shapes, first, above, look, own, lambda: lossy.append(False))
+    levels = enumerate(lossy[-2::-1], first)  # the walk is from the coarsest to the finest
+    return sum(found << level for level, found in levels), seen
 
 
 def decode_segment(

@@ -209,18 +209,18 @@ class Evaluation:
         if self.exact:
             mu = torch.floor(mu * PARTS + 0.5) / PARTS
             index = torch.floor(index + 0.5)
-        clamped = index.clamp(LEAST, TOP_SCALE - MIDDLE)
         if self.found is not None:
             mean = (mu * PARTS).clamp(-MEAN_LIMIT, MEAN_LIMIT)
             self._last = torch.stack([mean, (index + MIDDLE).clamp(0, TOP_SCALE)])
-        bits, by_q, by_log = laplace_rate(targets, mu, log_scale_of(clamped))
+        bits, by_q, by_log = laplace_rate(targets, mu, log_scale_of(index))
         if not self.wanted:
             return bits, z, targets
         gt = by_q.mul_(self.scale)
         by_log *= 8 * NATS * self.scale
         # Beyond its range a scale takes only what moves it back: what is certain and wrong by one
         # has to learn that it is. (Farther out the floor of probabilities leaves no slope.)
-        by_log *= (clamped - index).mul_(by_log) <= 0
+        back = index.clamp(LEAST, TOP_SCALE - MIDDLE) - index
+        by_log *= back.mul_(by_log) <= 0
         go = torch.stack([-gt, by_log])
         if isinstance(levels, int):
             grad["level"][:, levels] += go.sum(1)
