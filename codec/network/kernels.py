@@ -13,12 +13,12 @@ are the same moved by block / 2^l latents, so a block of rows stands for all of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 __all__ = ["BLOCK", "INITIAL", "Band", "axis_matrix", "bands", "expand", "interpolate"]
 
@@ -52,13 +52,32 @@ class Band:
         return self.matrix.shape[0]
 
 
+@functools.lru_cache(maxsize=512)
+def _constant(make: Callable[..., Tensor], device: torch.device, *sizes: int) -> Tensor:
+    """What `make` returns for these sizes, on a device. Every step of a fit uses the same ones."""
+    return make(*sizes).to(device)
+
+
+def _overlaps(first: int, second: int, spacing: int) -> Tensor:
+    """Places in a kernel of `first` taps that meet each tap of a second one in a convolution.
+
+    (taps of the result + 1, second); `first` where there is none, and so in the last row.
+    """
+    taps = torch.arange(first + (second - 1) * spacing + 1)
+    place = taps[:, None] - spacing * torch.arange(second)
+    place[(place < 0) | (place > first)] = first
+    place[-1] = first
+    return place
+
+
 def _convolve(a: Tensor, b: Tensor, spacing: int) -> Tensor:
-    """Full convolution of two kernels, the second with `spacing` between its taps."""
-    spread = a.new_zeros((b.numel() - 1) * spacing + 1)
-    spread[::spacing] = b
-    exact = a.dtype if a.device.type == "cpu" else torch.float64  # cuDNN rounds float32 to TF32
-    flipped = spread.flip(0)[None, None].to(exact)
-    return F.conv1d(a[None, None].to(exact), flipped, padding=spread.numel() - 1)[0, 0].to(a.dtype)
+    """Full convolution of two kernels, the second with `spacing` between its taps.
+
+    The first has a zero as its last tap, and so has the result. A product of a matrix and a
+    vector: cuDNN's convolutions round to TF32.
+    """
+    place = _constant(_overlaps, a.device, a.numel() - 1, b.numel(), spacing)
+    return torch.mv(a.index_select(0, place.flatten()).view(place.shape), b)
 
 
 def bands(kernel: Tensor | None, prefilter: Tensor) -> list[Band]:
@@ -70,31 +89,56 @@ def bands(kernel: Tensor | None, prefilter: Tensor) -> list[Band]:
         prefilter: (levels, 4) centre and one side of the filters, without the identity.
     """
     result = []
-    composite, offset = prefilter.new_ones(1), 0
-    for level in range(prefilter.shape[0]):
+    composite, offset = _constant(_unit, prefilter.device, 1).to(prefilter), 0
+    stages = [] if kernel is None else torch.cat([kernel.flip(1), kernel], 1).unbind()
+    filters = torch.cat([prefilter[:, 1:].flip(1), prefilter], 1)
+    filters = filters + _constant(_centre, prefilter.device).to(prefilter)
+    for level, own in enumerate(filters.unbind()):
         stride = 1 << level
         if level:
-            assert kernel is not None
-            half = kernel[level - 1]
-            composite = _convolve(composite, torch.cat([half.flip(0), half]), stride // 2)
+            composite = _convolve(composite, stages[level - 1], stride // 2)
             offset -= 3 * (stride // 2)
-        side = prefilter[level, 1:]
-        own = torch.cat([side.flip(0), 1 + prefilter[level, :1], side])
         result.append(_band(_convolve(composite, own, stride), offset - 3 * stride, stride))
     return result
 
 
-def _band(kernel: Tensor, offset: int, stride: int) -> Band:
+def _unit(taps: int) -> Tensor:
+    """A kernel that does nothing, and its zero."""
+    return torch.eye(taps + 1)[0]
+
+
+def _centre() -> Tensor:
+    """The identity as a filter of 7 taps."""
+    return torch.eye(7)[3]
+
+
+def _reach(taps: int, offset: int, stride: int) -> range:
+    """Latents that reach the rows of the first block."""
     block = max(BLOCK, stride)
-    taps = kernel.numel()
-    first = -((offset + taps - 1) // stride)  # the first latent that reaches row 0
-    last = (block - 1 - offset) // stride
-    rows = torch.arange(block, device=kernel.device)
-    columns = torch.arange(first, last + 1, device=kernel.device)
-    index = rows[:, None] - stride * columns[None] - offset
-    inside = (index >= 0) & (index < taps)
-    matrix = torch.where(inside, kernel[index.clamp(0, taps - 1)], kernel.new_zeros(()))
-    return Band(matrix, -first, stride, kernel, offset)
+    return range(-((offset + taps - 1) // stride), (block - 1 - offset) // stride + 1)
+
+
+def _taps_of_rows(taps: int, offset: int, stride: int) -> Tensor:
+    """(block, window) places in a kernel; `taps` where it does not reach."""
+    columns = torch.tensor(_reach(taps, offset, stride))
+    place = torch.arange(max(BLOCK, stride))[:, None] - stride * columns - offset
+    return place.masked_fill_((place < 0) | (place > taps), taps)
+
+
+def _band(kernel: Tensor, offset: int, stride: int) -> Band:
+    """The band of a composite kernel, whose last tap is a zero."""
+    taps = kernel.numel() - 1
+    place = _constant(_taps_of_rows, kernel.device, taps, offset, stride)
+    matrix = kernel.index_select(0, place.flatten()).view(place.shape)
+    left = -_reach(taps, offset, stride).start
+    return Band(matrix, left, stride, kernel[:-1], offset)
+
+
+def _windows(latents: int, begin: int, blocks: int, step: int, window: int) -> Tensor:
+    """Numbers of the latents in the windows of consecutive blocks, those beyond the edges the
+    outermost: (blocks * window,)."""
+    starts = begin + step * torch.arange(blocks)
+    return (starts[:, None] + torch.arange(window)).clamp_(0, latents - 1).flatten()
 
 
 def expand(x: Tensor, band: Band, start: int, stop: int) -> Tensor:
@@ -105,10 +149,9 @@ def expand(x: Tensor, band: Band, start: int, stop: int) -> Tensor:
     blocks = -(-(stop - start) // band.block)
     step, window = band.block // band.stride, band.matrix.shape[1]
     begin = start // band.stride - band.left
-    wanted = torch.arange(begin, begin + (blocks - 1) * step + window, device=x.device)
-    source = x.index_select(1, wanted.clamp(0, x.shape[1] - 1))
-    windows = source.unfold(1, window, step)  # (rows, blocks, window)
-    out = torch.mm(windows.reshape(-1, window), band.matrix.t())
+    wanted = _constant(_windows, x.device, x.shape[1], begin, blocks, step, window)
+    windows = x.index_select(1, wanted).view(-1, window)
+    out = torch.mm(windows, band.matrix.t())
     return out.view(x.shape[0], blocks * band.block)[:, : stop - start]
 
 

@@ -1,0 +1,197 @@
+"""SOAP, Adam in the eigenbasis of Shampoo (arXiv 2409.11321), of many small matrices at once.
+
+The networks of this codec are a dozen matrices of a few dozen rows. One by one, as libraries take
+them, a step is hundreds of operations of which each does next to nothing: on a GPU launching them
+takes longer than the loss of a picture. Here matrices lie in one stack, padded with zeros; what is
+added to the preconditioners, projected and rotated is the same, and tests compare it with
+pytorch-optimizer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Soap"]
+
+TOGETHER = 64
+"""Sides up to here are padded to one size; longer ones share a stack with their equals."""
+
+
+class Soap(torch.optim.Optimizer):
+    """SOAP without weight decay.
+
+    Tensors of more than two axes are matrices of their first against all others. Those of one
+    axis are fitted by Adam.
+
+    Args:
+        params: on one device. All have gradients at every step.
+        lr: learning rate.
+        beta: of the averages of gradients, of their squares and of the preconditioners.
+        every: steps between two rotations of the bases.
+        longest: sides that are longer have no preconditioner, since an eigenbasis of their size
+            would cost more than the step.
+        eps: added to the square root of the mean square.
+
+    As in the authors' code the first step begins the preconditioners and moves nothing.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        beta: float = 0.95,
+        every: int = 10,
+        longest: int = 512,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(params, {"lr": lr})
+        self._beta, self._every, self._eps = beta, every, eps
+        stacks: dict[tuple[int, int], list[nn.Parameter]] = {}
+        for p in self.param_groups[0]["params"]:
+            stacks.setdefault(_kind(p, longest), []).append(p)
+        self._stacks = [_Stack(members, kind) for kind, members in stacks.items()]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One step.
+
+        Raises:
+            torch.linalg.LinAlgError: the first gradients are no numbers.
+        """
+        assert closure is None
+        rate = self.param_groups[0]["lr"]
+        for stack in self._stacks:
+            self._advance(stack, self.state[stack.members[0]], rate)
+
+    def _advance(self, stack: _Stack, state: dict[str, Any], rate: float) -> None:
+        gradient = stack.gather([p.grad for p in stack.members])
+        if not state:
+            state["step"] = 0
+            state["mean"] = torch.zeros_like(gradient)
+            state["square"] = torch.zeros_like(gradient)
+            for axis in stack.axes:
+                outer = _outer(gradient, axis).mul_(1 - self._beta)
+                state[f"outer{axis}"] = outer
+                state[f"basis{axis}"] = stack.eigenbasis(outer, axis)
+            return
+        state["step"] += 1
+        count, beta = state["step"], self._beta
+        mean, square = state["mean"], state["square"]
+        mean.lerp_(gradient, 1 - beta)
+        square.lerp_(_rotate(gradient, state, stack.axes).square_(), 1 - beta)
+        change = _rotate(mean, state, stack.axes) / square.sqrt().add_(self._eps)
+        change = _rotate(change, state, stack.axes, back=True)
+        bias = math.sqrt(1 - beta**count) / (1 - beta**count)
+        stack.add(change, -rate * bias)
+        for axis in stack.axes:
+            state[f"outer{axis}"].lerp_(_outer(gradient, axis), 1 - beta)
+        if count % self._every == 0:
+            for axis in stack.axes:
+                self._turn(stack, state, axis)
+
+    def _turn(self, stack: _Stack, state: dict[str, Any], axis: int) -> None:
+        """One round of power iteration: the basis follows the preconditioner."""
+        basis = state[f"basis{axis}"]
+        product = state[f"outer{axis}"] @ basis
+        size = (basis * product).sum(1).masked_fill_(stack.padding(axis), -math.inf)
+        order = size.argsort(dim=1, descending=True, stable=True)
+        place = order[:, :, None] if axis == 0 else order[:, None, :]
+        state["square"].copy_(torch.take_along_dim(state["square"], place, 1 + axis))
+        product = torch.take_along_dim(product, order[:, None, :], 2)
+        product += torch.diag_embed(stack.padding(axis).to(product))
+        basis.copy_(torch.linalg.qr(product.cpu())[0])  # a GPU takes longer for small matrices
+
+
+class _Stack:
+    """Matrices of about one size as one tensor (count, rows, columns), zeros where they end.
+
+    Args:
+        members: the parameters.
+        kind: see `_kind`.
+
+    Attributes:
+        members: as given.
+        axes: 0, 1: the sides with a preconditioner.
+    """
+
+    def __init__(self, members: Sequence[nn.Parameter], kind: tuple[int, int]) -> None:
+        self.members = members
+        self.axes = [axis for axis in (0, 1) if kind[axis]]
+        device = members[0].device
+        self._sizes = torch.tensor([_matrix_shape(p) for p in members])  # (count, 2)
+        rows, columns = self._sizes.amax(0).tolist()
+        self._shape = len(members), rows, columns
+        inside = (torch.arange(rows) < self._sizes[:, :1])[:, :, None] & (
+            torch.arange(columns) < self._sizes[:, 1:]
+        )[:, None, :]
+        place = torch.full(self._shape, int(inside.sum()))
+        place[inside] = torch.arange(int(inside.sum()))
+        self._place = place.flatten().to(device)
+        self._back = inside.flatten().nonzero()[:, 0].to(device)
+        self._zero = members[0].new_zeros(1).detach()
+        self._padding = [
+            (torch.arange(length) >= self._sizes[:, axis : axis + 1]).to(device)
+            for axis, length in enumerate((rows, columns))
+        ]
+
+    def padding(self, axis: int) -> Tensor:
+        """(count, length) what lies beyond the end of a matrix."""
+        return self._padding[axis]
+
+    def gather(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """Tensors like the members as a stack."""
+        flat = [t.flatten() for t in tensors if t is not None]
+        assert len(flat) == len(self.members)
+        return torch.cat([*flat, self._zero]).index_select(0, self._place).view(self._shape)
+
+    def add(self, stack: Tensor, factor: float) -> None:
+        """Add a stack to the members."""
+        flat = stack.flatten().index_select(0, self._back)
+        parts = torch.split(flat, [p.numel() for p in self.members])
+        views = [part.view_as(p) for part, p in zip(parts, self.members, strict=True)]
+        torch._foreach_add_(self.members, views, alpha=factor)  # type: ignore[call-overload]
+
+    def eigenbasis(self, outer: Tensor, axis: int) -> Tensor:
+        """Eigenvectors (count, n, n) of the matrices, the largest eigenvalue first."""
+        basis = torch.eye(outer.shape[1]).repeat(len(outer), 1, 1)
+        for number, size in enumerate(self._sizes[:, axis].tolist()):
+            # Alone: padding would mix with the directions in which there is no gradient.
+            found = torch.linalg.eigh(outer[number, :size, :size].cpu())[1]
+            basis[number, :size, :size] = found.flip(1)
+        return basis.to(outer)
+
+
+def _matrix_shape(p: Tensor) -> tuple[int, int]:
+    """A tensor as a matrix; one of a single axis is a row."""
+    return (1, p.numel()) if p.dim() < 2 else (p.shape[0], p.numel() // p.shape[0])
+
+
+def _kind(p: Tensor, longest: int) -> tuple[int, int]:
+    """Tensors of one kind go into one stack: the sides, 0 for one without a preconditioner."""
+    if p.dim() < 2:
+        return 0, 0
+    rows, columns = (0 if n > longest else max(n, TOGETHER) for n in _matrix_shape(p))
+    return rows, columns
+
+
+def _outer(gradient: Tensor, axis: int) -> Tensor:
+    """G G^T of each matrix, or G^T G."""
+    return gradient @ gradient.mT if axis == 0 else gradient.mT @ gradient
+
+
+def _rotate(
+    stack: Tensor, state: dict[str, Any], axes: Sequence[int], back: bool = False
+) -> Tensor:
+    """A stack in the eigenbases, or back from there."""
+    for axis in axes:
+        basis = state[f"basis{axis}"]
+        if axis == 0:
+            stack = (basis if back else basis.mT) @ stack
+        else:
+            stack = stack @ (basis.mT if back else basis)
+    return stack
