@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codec.fit.core_distortion import CoreDistortion
+from codec.network.tail import Tail
 
 __all__ = ["distortion_curvature"]
 
@@ -44,14 +45,13 @@ def distortion_curvature(
     rows, columns = (_spread(length, halo, distortion.target.device) for length in (height, width))
 
     def patches(w: Mapping[str, Tensor]) -> Tensor:
-        planes = distortion.features(w, grids).view(-1, height, width)
-        planes = F.pad(planes[None], (halo,) * 4, mode="replicate")[0]
+        planes = F.pad(distortion.features(w, grids)[None], (halo,) * 4, mode="replicate")[0]
         found = planes[:, rows[:, None, :, None], columns[None, :, None, :]]
-        return found.flatten(1, 2).double()  # (levels, patches, side, side)
+        return found.flatten(1, 2).double()  # (levels + 1, patches, side, side)
 
     w = {name: value.clone() for name, value in weights.items()}
     features = patches(w)
-    start = _samples(w, features, halo)
+    start = _samples(w, distortion.gain, features, halo)
     derivatives = []
     for name, value in w.items():
         flat = value.view(-1)
@@ -59,7 +59,9 @@ def distortion_curvature(
             before = flat[place].clone()
             flat[place] += CHANGE * max(1.0, float(before.abs()))
             changed = patches(w) if name in INTERPOLATION else features
-            moved = (_samples(w, changed, halo) - start) / (flat[place] - before).double()
+            moved = (_samples(w, distortion.gain, changed, halo) - start) / (
+                flat[place] - before
+            ).double()
             derivatives.append(moved.flatten().float())
             flat[place] = before
     jacobian = torch.stack(derivatives)
@@ -76,13 +78,11 @@ def _spread(length: int, halo: int, device: torch.device) -> Tensor:
     return starts[:, None] + torch.arange(side + 2 * halo, device=device)
 
 
-def _samples(weights: Mapping[str, Tensor], features: Tensor, halo: int) -> Tensor:
+def _samples(weights: Mapping[str, Tensor], gain: float, features: Tensor, halo: int) -> Tensor:
     """Samples of patches: (patches, channels, side, side)."""
     w = {name: value.double() for name, value in weights.items()}
     flat = features.flatten(1)
-    hidden = torch.addmm(w["tail.bias"][:, None], w["tail.weight"], flat).clamp_(min=0)
-    out = torch.addmm(w["output.bias"][:, None], w["output.weight"], hidden)
-    out.addmm_(w["skip"], flat)
+    out = Tail(w, gain)(flat, flat.shape[1])
     samples = out.view(-1, *features.shape[1:]).transpose(0, 1)
     for layer in range(halo):
         change = F.conv2d(samples, w[f"residual{layer}.weight"], w[f"residual{layer}.bias"])

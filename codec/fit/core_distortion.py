@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from codec.network.convolve import add_convolution, chunk_of, row_bands, windows
 from codec.network.core import gain_of
 from codec.network.kernels import bands, interpolate
+from codec.network.tail import Tail, features_of
 from codec.relu import through_relu
 from formats.core import CoreConfig
 
@@ -67,10 +68,11 @@ class CoreDistortion:
                 leaves.append(kernel.requires_grad_())
             grids = [q.detach().requires_grad_() for q in latents]
             planes = interpolate(grids, bands(kernel, w["filter"]), range(height), range(width))
-        features = torch.stack([plane.detach() for plane in planes]).flatten(1).mul_(self.gain)
+        features = features_of([plane.detach() for plane in planes]).flatten(1)
         w = {name: value.detach() for name, value in w.items()}
-        grad = {n: torch.zeros_like(v) for n, v in w.items() if n not in ("kernel", "filter")}
-        samples = self._tail(w, features).view(channels, height, width)
+        tail = Tail(w, self.gain)
+        samples = tail(features, self.chunk).view(channels, height, width)
+        grad: dict[str, Tensor] = {}
         padded = []
         for layer in range(self.config.residuals):
             padded.append(F.pad(samples[None], (1, 1, 1, 1), mode="replicate")[0].contiguous())
@@ -80,8 +82,8 @@ class CoreDistortion:
         back = error.mul_(2.0 / error.numel())
         for layer in reversed(range(self.config.residuals)):
             back = self._convolve_back(w, grad, layer, padded[layer], back)
-        feature_grad = self._tail_back(w, grad, features, back.reshape(channels, -1))
-        parts = feature_grad.mul_(self.gain).view(-1, height, width).unbind(0)
+        feature_grad = self._tail_back(tail, grad, features, back.reshape(channels, -1))
+        parts = feature_grad.view(-1, height, width).unbind(0)
         found = torch.autograd.grad(planes, [*leaves, *grids], list(parts))
         grad["filter"] = found[0]
         if len(leaves) > 1:
@@ -92,16 +94,16 @@ class CoreDistortion:
 
     @torch.no_grad()
     def features(self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]) -> Tensor:
-        """Interpolated latents: (levels, pixels)."""
+        """What the 1x1 layers see: (levels + 1, height, width)."""
         _, height, width = self.target.shape
         found = bands(weights.get("kernel"), weights["filter"])
-        planes = interpolate(latents, found, range(height), range(width))
-        return torch.stack(planes).flatten(1).mul_(self.gain)
+        return features_of(interpolate(latents, found, range(height), range(width)))
 
     @torch.no_grad()
     def smooth(self, weights: Mapping[str, Tensor], features: Tensor) -> Tensor:
         """Samples of given features before the 3x3 layers: (channels, height, width)."""
-        return self._tail(weights, features).view(self.target.shape)
+        tail = Tail(weights, self.gain)
+        return tail(features.flatten(1), self.chunk).view(self.target.shape)
 
     @torch.no_grad()
     def error(self, weights: Mapping[str, Tensor], samples: Tensor) -> float:
@@ -113,34 +115,26 @@ class CoreDistortion:
 
     # -- 1x1 layers ------------------------------------------------------------------------
 
-    def _hidden(self, w: Mapping[str, Tensor], part: Tensor) -> Tensor:
-        return torch.addmm(w["tail.bias"][:, None], w["tail.weight"], part).clamp_(min=0)
-
-    def _tail(self, w: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        out = features.new_empty(w["output.bias"].numel(), features.shape[1])
-        for start in range(0, features.shape[1], self.chunk):
-            part = features[:, start : start + self.chunk]
-            hidden = self._hidden(w, part)
-            y = torch.addmm(w["output.bias"][:, None], w["output.weight"], hidden)
-            out[:, start : start + self.chunk] = y.addmm_(w["skip"], part)
-        return out
-
     def _tail_back(
-        self, w: Mapping[str, Tensor], grad: dict[str, Tensor], features: Tensor, back: Tensor
+        self, tail: Tail, grad: dict[str, Tensor], features: Tensor, back: Tensor
     ) -> Tensor:
-        result = torch.empty_like(features)
+        result = torch.empty_like(features[:-1])
+        first, output = torch.zeros_like(tail.first), torch.zeros_like(tail.output)
+        by_first, by_skip = tail.first[:, :-1].t(), tail.skip[:, :-1].t()
         for start in range(0, features.shape[1], self.chunk):
-            part, g = features[:, start : start + self.chunk], back[:, start : start + self.chunk]
-            hidden = self._hidden(w, part)
-            grad["output.weight"].addmm_(g, hidden.t())
-            grad["skip"].addmm_(g, part.t())
-            through = torch.mm(w["output.weight"].t(), g)
-            through_relu(through, hidden)
-            grad["tail.weight"].addmm_(through, part.t())
-            grad["tail.bias"] += through.sum(1)
-            out = torch.mm(w["tail.weight"].t(), through)
-            result[:, start : start + self.chunk] = out.addmm_(w["skip"].t(), g)
-        grad["output.bias"] += back.sum(1)
+            chunk = slice(start, start + self.chunk)
+            part, g = features[:, chunk], back[:, chunk]
+            hidden = tail.hidden(part)
+            output.addmm_(g, hidden.t())
+            through = through_relu(torch.mm(tail.output.t(), g), hidden)
+            first.addmm_(through, part.t())
+            torch.mm(by_skip, g, out=result[:, chunk]).addmm_(by_first, through)
+        grad["output.weight"] = output
+        for names, found in (
+            (("tail.weight", "tail.bias"), first),
+            (("skip", "output.bias"), torch.mm(back, features.t())),
+        ):
+            grad[names[0]], grad[names[1]] = found[:, :-1] * self.gain, found[:, -1]
         return result
 
     # -- 3x3 layers ------------------------------------------------------------------------
@@ -160,21 +154,20 @@ class CoreDistortion:
         back: Tensor,
     ) -> Tensor:
         channels, height, width = back.shape
-        weight = w[f"residual{layer}.weight"]
-        for rows in row_bands(height, width, self.chunk):
-            part = back[:, rows].reshape(channels, -1)
-            grad[f"residual{layer}.weight"].view(channels, -1).addmm_(
-                part, windows(padded, rows, width).t()
-            )
-        grad[f"residual{layer}.bias"] += back.sum((1, 2))
+        grad[f"residual{layer}.bias"] = back.sum((1, 2))
         # The adjoint of a convolution is the convolution with the mirrored kernel; what falls
-        # on the repeated border belongs to the outermost samples.
-        mirrored = weight.flip(2, 3).transpose(0, 1).flatten(1)
+        # on the repeated border belongs to the outermost samples. The gradient of the kernel,
+        # mirrored too, takes the same windows.
+        mirrored = w[f"residual{layer}.weight"].flip(2, 3).transpose(0, 1)
+        slopes = torch.zeros_like(mirrored, memory_format=torch.contiguous_format)
         wide = F.pad(back, (2, 2, 2, 2))
         out = back.new_empty(channels, height + 2, width + 2)
         for rows in row_bands(height + 2, width + 2, self.chunk):
-            part = torch.mm(mirrored, windows(wide, rows, width + 2))
+            seen = windows(wide, rows, width + 2)
+            part = torch.mm(mirrored.flatten(1), seen)
             out[:, rows] = part.view(channels, -1, width + 2)
+            slopes.view(channels, -1).addmm_(padded[:, rows].reshape(channels, -1), seen.t())
+        grad[f"residual{layer}.weight"] = slopes.transpose(0, 1).flip(2, 3)
         out[:, 1] += out[:, 0]
         out[:, height] += out[:, height + 1]
         out[:, :, 1] += out[:, :, 0]

@@ -24,6 +24,7 @@ from codec.network.convolve import add_convolution, chunk_of
 from codec.network.grid import AxisGrid
 from codec.network.kernels import INITIAL, Band, axis_matrix, bands, interpolate
 from codec.network.store import WeightStore
+from codec.network.tail import WEIGHTS, Tail, features_of
 from formats.core import CoreConfig
 from formats.network import TensorSpec
 
@@ -100,21 +101,16 @@ class CoreCoordX(WeightStore):
         return bands(kernel, self.tensor("filter"))
 
     def fuse(self, found: Sequence[Band], rows: range, columns: range) -> Tensor:
-        """Features of a rectangle of samples: (levels, rows, columns).
+        """Features of a rectangle of samples: (levels + 1, rows, columns).
 
         Both ranges start at multiples of the largest block.
         """
-        planes = interpolate(self.latents, found, rows, columns)
-        return torch.stack(planes) * gain_of(self.config)
+        return features_of(interpolate(self.latents, found, rows, columns))
 
     def tail(self, features: Tensor) -> Tensor:
-        """The 1x1 layers: (levels, n) -> (channels, n)."""
-        hidden = torch.addmm(
-            self.tensor("tail.bias")[:, None], self.tensor("tail.weight"), features
-        )
-        hidden.clamp_(min=0)
-        out = torch.addmm(self.tensor("output.bias")[:, None], self.tensor("output.weight"), hidden)
-        return out.addmm_(self.tensor("skip"), features)
+        """The 1x1 layers: (levels + 1, n) -> (channels, n)."""
+        weights = {name: self.tensor(name) for name in WEIGHTS}
+        return Tail(weights, gain_of(self.config))(features, chunk_of(features.device))
 
     def residuals(self, samples: Tensor, edges: tuple[bool, bool, bool, bool]) -> Tensor:
         """The 3x3 layers on (channels, h, w) samples.
@@ -182,8 +178,7 @@ class CoreCoordX(WeightStore):
             columns = axis_matrix(band, latent.shape[1], x, self.width)
             top, left = _reached(rows), _reached(columns)  # a tile touches few of the latents
             planes.append(rows[:, top] @ latent[top, left] @ columns[:, left].t())
-        features = torch.stack(planes).flatten(1) * gain_of(self.config)
-        samples = self.tail(features).view(-1, y.numel(), x.numel())
+        samples = self.tail(features_of(planes).flatten(1)).view(-1, y.numel(), x.numel())
         if not self.config.residuals:
             return samples
         near = [_near(y, self.height), _near(x, self.width)]

@@ -151,6 +151,10 @@ class Evaluation:
         self._first = self._coarsest
         if "parent" in self.w:
             self._first = torch.cat([without[0], self.w["parent"], without[1]], 1)
+        # The second layer with its residual connection; its bias is the weight of a one.
+        self.width = self._first.shape[0]
+        hidden = self.w["hidden"] + torch.eye(self.width, device=latents.device)
+        self._hidden = torch.cat([hidden, self.w["hidden_bias"][:, None]], 1)
         # One more latent, always zero: whatever is not known. Gradients pass the clamp: so far
         # out, the way back is what they are good for.
         self.known = torch.cat([latents.clamp(-LIMIT, LIMIT), latents.new_zeros(1)])
@@ -158,6 +162,7 @@ class Evaluation:
         if gradient:
             self.grad = {k: torch.zeros_like(v) for k, v in self.w.items()}
             self.known_grad = torch.zeros_like(self.known)
+            self._hidden_grad = torch.zeros_like(self._hidden)
         self.found: Tensor | None = None  # with `number`: what `predict` asks for
         self.number = latents.new_zeros(0, dtype=torch.long)
 
@@ -168,6 +173,8 @@ class Evaluation:
             bits += self._job(job)
         if not self.wanted:
             return RateResult(bits, self.latents.new_zeros(0), {})
+        self.grad["hidden"], bias = torch.split(self._hidden_grad, [self.width, 1], 1)
+        self.grad["hidden_bias"] = bias[:, 0]
         named = {f"context.{k}": v for k, v in self.grad.items()}
         return RateResult(bits, self.known_grad[:-1], named)
 
@@ -177,8 +184,8 @@ class Evaluation:
 
     def _job(self, job: Job) -> Tensor:
         inputs, first = job.load(self.known), self.first(job)
-        z = torch.mm(first, inputs)
-        bits, gz, gt = self.network(z, job.targets(self.latents), job.levels)
+        layers = self.activations(first, inputs, job.levels)
+        bits, gz, gt = self.network(layers, job.targets(self.latents), job.levels)
         if self.found is not None:
             self.found[:, job.targets(self.number)] = self._last
         if not self.wanted:
@@ -197,14 +204,13 @@ class Evaluation:
     # -- the shared layers -----------------------------------------------------------------
 
     def network(
-        self, z: Tensor, targets: Tensor, levels: int | Tensor
+        self, layers: tuple[Tensor, Tensor, Tensor], targets: Tensor, levels: int | Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """From first-layer sums (w, n) and latents (n,) to bits and gradients.
+        """From what `activations` says and latents (n,) to bits and gradients.
 
         `levels` is the level of all positions, or (levels, n) with a 1 where it is.
         """
-        grad = self.grad
-        a0, a1, out = self.activations(z, levels)
+        a0, a1, out = layers
         mu, index = out[0], 8 * out[1]
         if self.exact:
             mu = torch.floor(mu * PARTS + 0.5) / PARTS
@@ -214,7 +220,7 @@ class Evaluation:
             self._last = torch.stack([mean, (index + MIDDLE).clamp(0, TOP_SCALE)])
         bits, by_q, by_log = laplace_rate(targets, mu, log_scale_of(index))
         if not self.wanted:
-            return bits, z, targets
+            return bits, targets, targets
         gt = by_q.mul_(self.scale)
         by_log *= 8 * NATS * self.scale
         # Beyond its range a scale takes only what moves it back: what is certain and wrong by one
@@ -222,41 +228,42 @@ class Evaluation:
         back = index.clamp(LEAST, TOP_SCALE - MIDDLE) - index
         by_log *= back.mul_(by_log) <= 0
         go = torch.stack([-gt, by_log])
-        if isinstance(levels, int):
-            grad["level"][:, levels] += go.sum(1)
-        else:
-            grad["level"].addmm_(go, levels.t())
+        by_out = torch.mm(go, a1.t())
+        self.grad["out"] += by_out[:, : self.width]
+        at = slice(levels, levels + 1) if isinstance(levels, int) else slice(None)
+        self.grad["level"][:, at] += by_out[:, self.width :]
         g1, gz = self.backward(a0, a1, go)
-        grad["out"].addmm_(go, a1.t())
-        grad["hidden"].addmm_(g1, a0.t())
-        grad["hidden_bias"] += g1.sum(1)
+        self._hidden_grad.addmm_(g1, a0.t())
         return bits, gz, gt
 
-    def activations(self, z: Tensor, levels: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Both layers' activations (w, n) and the outputs (2, n)."""
-        w = self.w
-        a0 = self._activate(z)
-        z1 = torch.addmm(w["hidden_bias"][:, None], w["hidden"], a0)
-        z1 += a0
-        a1 = self._activate(z1)
-        offset = (
-            w["level"][:, levels : levels + 1]
-            if isinstance(levels, int)
-            else torch.mm(w["level"], levels)
-        )
-        return a0, a1, torch.addmm(offset, w["out"], a1)
+    def activations(
+        self, first: Tensor, inputs: Tensor, levels: int | Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Both layers' activations and the outputs (2, n).
+
+        Below the w rows of activations are those whose weights the biases of the next layer are: a
+        row of ones, or `levels`.
+        """
+        level, one = self.w["level"], inputs.new_ones(())
+        if isinstance(levels, int):
+            level, levels = level[:, levels : levels + 1], one
+        a0 = self._layer(first, inputs, one)
+        a1 = self._layer(self._hidden, a0, levels)
+        return a0, a1, torch.mm(torch.cat([self.w["out"], level], 1), a1)
 
     def backward(self, a0: Tensor, a1: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
         """From gradients of the outputs to those of both layers' sums, second layer first."""
-        w = self.w
-        g1 = torch.mm(w["out"].t(), out)
-        through_relu(g1, a1)
-        gz = torch.addmm(g1, w["hidden"].t(), g1)
-        through_relu(gz, a0)
-        return g1, gz
+        g1 = through_relu(torch.mm(self.w["out"].t(), out), a1[: self.width])
+        gz = torch.mm(self._hidden[:, : self.width].t(), g1)
+        return g1, through_relu(gz, a0[: self.width])
 
-    def _activate(self, z: Tensor) -> Tensor:
+    def _layer(self, weights: Tensor, inputs: Tensor, below: Tensor) -> Tensor:
+        """Activations of a layer, and other rows below them."""
+        more = below.shape[0] if below.dim() else 1
+        found = inputs.new_empty(self.width + more, inputs.shape[1])
+        found[self.width :] = below
+        z = torch.mm(weights, inputs, out=found[: self.width])
         if self.exact:
-            z = torch.floor(z * 64 + 0.5).div_(64)
-            return z.clamp_(0, LARGEST)
-        return z.clamp(0, LARGEST)
+            z.mul_(64).add_(0.5).floor_().div_(64)
+        z.clamp_(0, LARGEST)
+        return found

@@ -56,7 +56,7 @@ class Layers:
     """What the network's layers computed, and the way back from one of its outputs.
 
     Attributes:
-        first, second: (w, n) activations.
+        first, second: activations; see `Evaluation.activations`.
         out_back, second_back, through: gradients of the outputs (2, n), of the sums of the second
             layer and of those of the first (w, n).
     """
@@ -120,13 +120,15 @@ class Collector(Evaluation):
         for keep in sample:
             inputs, targets = every[:, keep], job.targets(self.latents)[keep]
             levels = job.levels if isinstance(job.levels, int) else job.levels[:, keep]
-            z = torch.mm(self.first(job), inputs)
-            for layer in self._layers(z, targets, levels):
+            for layer in self._layers(self.first(job), inputs, targets, levels):
                 self._add(layer, inputs, job.parents, levels, factor)
 
-    def _layers(self, z: Tensor, targets: Tensor, levels: int | Tensor) -> list[Layers]:
-        """From first-layer sums (w, n) to the derivatives of each output, weighed."""
-        first, second, out = self.activations(z, levels)
+    def _layers(
+        self, weights: Tensor, inputs: Tensor, targets: Tensor, levels: int | Tensor
+    ) -> list[Layers]:
+        """From inputs of the first layer, whose weights these are, to the derivatives of each
+        output, weighed."""
+        first, second, out = self.activations(weights, inputs, levels)
         found = []
         for number, weight in enumerate(self.weigh(targets, out[0], 8 * out[1])):
             back = torch.zeros_like(out)
@@ -150,9 +152,9 @@ class Collector(Evaluation):
         if parents:
             self._put(rows, "parent", through, inputs[window:-FLAGS])
         self._put(rows, "bias", through, inputs[-FLAGS:])
-        self._put(rows, "hidden", layer.second_back, layer.first)
+        self._put(rows, "hidden", layer.second_back, layer.first[: self.width])
         rows[:, self.places["hidden_bias"]] = layer.second_back.t()
-        self._put(rows, "out", layer.out_back, layer.second)
+        self._put(rows, "out", layer.out_back, layer.second[: self.width])
         if isinstance(levels, int):
             hot = inputs.new_zeros(self.config.levels, count)
             hot[levels] = 1

@@ -1,0 +1,54 @@
+"""The 1x1 layers after the fusion: a hidden layer of ReLUs, and a linear way around it.
+
+Biases are weights of one more feature, which is always one, and the gain of the latents is part
+of the weights: a matrix product each, without a pass over memory for anything else. Hidden
+activations are many times the size of the picture; in chunks they stay in the processor's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["WEIGHTS", "Tail", "features_of"]
+
+WEIGHTS = ("tail.weight", "tail.bias", "output.weight", "output.bias", "skip")
+"""Names of the tensors of a tail."""
+
+
+def features_of(planes: Sequence[Tensor]) -> Tensor:
+    """Interpolated latents (h, w) of every level, and the ones: (levels + 1, h, w)."""
+    return torch.stack([*planes, torch.ones_like(planes[0])])
+
+
+class Tail:
+    """The 1x1 layers of one set of weights.
+
+    Args:
+        weights: `WEIGHTS` by name.
+        gain: of the latents.
+
+    Attributes:
+        first, skip: (hidden, levels + 1) and (channels, levels + 1) weights of the features.
+        output: (channels, hidden).
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], gain: float) -> None:
+        w = weights
+        self.first = torch.cat([w["tail.weight"] * gain, w["tail.bias"][:, None]], 1)
+        self.skip = torch.cat([w["skip"] * gain, w["output.bias"][:, None]], 1)
+        self.output = w["output.weight"]
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """Activations (hidden, n) of features (levels + 1, n)."""
+        return torch.mm(self.first, features).clamp_(min=0)
+
+    def __call__(self, features: Tensor, chunk: int) -> Tensor:
+        """Samples (channels, n) of features (levels + 1, n), `chunk` at a time."""
+        out = torch.mm(self.skip, features)
+        for start in range(0, features.shape[1], chunk):
+            part = slice(start, start + chunk)
+            out[:, part].addmm_(self.output, self.hidden(features[:, part]))
+        return out
