@@ -73,7 +73,7 @@ def test_what_is_encoded_there_decodes_alike(
 ) -> None:
     here = codec.encode(source, device="cpu", **options)
     there = codec.encode(source, device="cuda", **options)
-    # The kernels of core fusion are folded in float64 there, and short fits go their own ways.
+    # Sums in another order, and short fits go their own ways.
     assert there.stats.psnr == pytest.approx(here.stats.psnr, abs=1)
     assert len(there.data) == pytest.approx(len(here.data), rel=0.3)
     for part in ({}, {"crop": (3, 5, 16, 9)}, {"scale": 1.5}):
@@ -102,13 +102,14 @@ def fitter(device: torch.device) -> CoreFitter:
 
 def test_a_step_does_not_wait_for_the_device(elsewhere: OtherDevice) -> None:
     fit = fitter(elsewhere.device)
-    for step in range(1, 21):
+    fit.advance()  # what all steps use is made in the first
+    for step in range(2, 22):
         elsewhere.waits.clear()
         elsewhere.uploads.clear()
         fit.advance()
-        reported = step == 1 or step % 10 == 0
-        assert len(elsewhere.waits) == (2 if reported else 0), elsewhere.waits
-        assert elsewhere.uploads == []
+        reported, turned = step % 10 == 0, step % 10 == 1  # SOAP's bases, of rows and of columns
+        assert len(elsewhere.waits) == (2 if reported or turned else 0), elsewhere.waits
+        assert len(elsewhere.uploads) == (2 if turned else 0)
 
 
 def test_a_fit_there_resumes(elsewhere: OtherDevice, tmp_path: Path) -> None:

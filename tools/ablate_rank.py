@@ -13,7 +13,7 @@ weights not counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import soft_fits
 import torch
@@ -24,7 +24,11 @@ from codec.fit.core_distortion import CoreDistortion
 from codec.fit.core_loop import CoreFitter
 from codec.fit.progress import Progress
 from codec.network.core import CoreCoordX
+from codec.network.tail import Tail
 from formats.core import CoreConfig
+
+COLUMNS = (("tail.weight", "tail"), ("skip", "skip"))
+"""Weights of the tail that rank features have columns of, and the names of these."""
 
 
 class RankDistortion(CoreDistortion):
@@ -47,30 +51,26 @@ class RankDistortion(CoreDistortion):
         }
         self.grad: dict[str, Tensor] = {}
 
-    def _with(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a tail with more inputs."""
-        found = dict(weights)
-        found["tail.weight"] = torch.cat([weights["tail.weight"], self.free["tail"]], 1)
-        found["skip"] = torch.cat([weights["skip"], self.free["skip"]], 1)
-        return found
-
-    def _wider(self, features: Tensor) -> Tensor:
-        """The latents' features and the rank features: (levels + R, pixels)."""
+    def _features(self, planes: Sequence[Tensor]) -> Tensor:
+        """The latents' features, the rank features and the ones: (levels + R + 1, h, w)."""
         rank = self.free["y"][:, :, None] * self.free["x"][:, None]
-        return torch.cat([features, rank.flatten(1)])
+        return super()._features([*planes, *rank])
 
-    def _tail(self, w: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        return super()._tail(self._with(w), self._wider(features))
+    def _tail(self, w: Mapping[str, Tensor]) -> Tail:
+        """The tail with more inputs; the gain is the latents' alone."""
+        wide = dict(w)
+        for name, own in COLUMNS:
+            wide[name] = torch.cat([w[name], self.free[own] / self.gain], 1)
+        return super()._tail(wide)
 
     def _tail_back(
-        self, w: Mapping[str, Tensor], grad: dict[str, Tensor], features: Tensor, back: Tensor
+        self, tail: Tail, grad: dict[str, Tensor], features: Tensor, back: Tensor
     ) -> Tensor:
-        weights, levels = self._with(w), features.shape[0]
-        wide = grad | {n: torch.zeros_like(weights[n]) for n in ("tail.weight", "skip")}
-        found = super()._tail_back(weights, wide, self._wider(features), back)
-        for name, own in (("tail.weight", "tail"), ("skip", "skip")):
-            grad[name] += wide[name][:, :levels]
-            self.grad[own] = wide[name][:, levels:]
+        found = super()._tail_back(tail, grad, features, back)
+        levels = self.config.levels
+        for name, own in COLUMNS:
+            grad[name], free = grad[name][:, :levels], grad[name][:, levels:]
+            self.grad[own] = free / self.gain
         planes = found[levels:].view(-1, *self.target.shape[1:])
         self.grad["y"] = (planes * self.free["x"][:, None]).sum(2)
         self.grad["x"] = (planes * self.free["y"][:, :, None]).sum(1)

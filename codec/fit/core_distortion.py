@@ -68,9 +68,9 @@ class CoreDistortion:
                 leaves.append(kernel.requires_grad_())
             grids = [q.detach().requires_grad_() for q in latents]
             planes = interpolate(grids, bands(kernel, w["filter"]), range(height), range(width))
-        features = features_of([plane.detach() for plane in planes]).flatten(1)
+        features = self._features([plane.detach() for plane in planes]).flatten(1)
         w = {name: value.detach() for name, value in w.items()}
-        tail = Tail(w, self.gain)
+        tail = self._tail(w)
         samples = tail(features, self.chunk).view(channels, height, width)
         grad: dict[str, Tensor] = {}
         padded = []
@@ -97,13 +97,12 @@ class CoreDistortion:
         """What the 1x1 layers see: (levels + 1, height, width)."""
         _, height, width = self.target.shape
         found = bands(weights.get("kernel"), weights["filter"])
-        return features_of(interpolate(latents, found, range(height), range(width)))
+        return self._features(interpolate(latents, found, range(height), range(width)))
 
     @torch.no_grad()
     def smooth(self, weights: Mapping[str, Tensor], features: Tensor) -> Tensor:
         """Samples of given features before the 3x3 layers: (channels, height, width)."""
-        tail = Tail(weights, self.gain)
-        return tail(features.flatten(1), self.chunk).view(self.target.shape)
+        return self._tail(weights)(features.flatten(1), self.chunk).view(self.target.shape)
 
     @torch.no_grad()
     def error(self, weights: Mapping[str, Tensor], samples: Tensor) -> float:
@@ -114,6 +113,12 @@ class CoreDistortion:
         return float((samples.clamp(0, 1) - self.target).square_().mean())
 
     # -- 1x1 layers ------------------------------------------------------------------------
+
+    def _features(self, planes: Sequence[Tensor]) -> Tensor:
+        return features_of(planes)
+
+    def _tail(self, w: Mapping[str, Tensor]) -> Tail:
+        return Tail(w, self.gain)
 
     def _tail_back(
         self, tail: Tail, grad: dict[str, Tensor], features: Tensor, back: Tensor
