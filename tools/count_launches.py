@@ -17,6 +17,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import codec.network.convolve as convolve
+import codec.network.tail as tail
 import codec.rate.plan as plan
 from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_loop import CoreFitter
@@ -57,7 +58,8 @@ def main() -> None:
     )
     parser.add_argument("--size", default="768x512", help="WIDTHxHEIGHT")
     width, height = map(int, parser.parse_args().size.split("x"))
-    plan.CHUNK, convolve.CHUNK = plan.GPU_CHUNK, convolve.GPU_CHUNK
+    for module in (plan, convolve, tail):
+        module.CHUNK = module.GPU_CHUNK
     torch.set_num_threads(1)  # more evaluate the rate in two portions
     net = CoreCoordX(core_network(height, width, 1e-3, 0), {"y": height, "x": width}, 3)
     fitter = CoreFitter(net, torch.rand(3, height, width), CoreFitConfig.of(1e-3, 1000))

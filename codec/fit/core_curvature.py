@@ -82,7 +82,7 @@ def _samples(weights: Mapping[str, Tensor], gain: float, features: Tensor, halo:
     """Samples of patches: (patches, channels, side, side)."""
     w = {name: value.double() for name, value in weights.items()}
     flat = features.flatten(1)
-    out = Tail(w, gain)(flat, flat.shape[1])
+    out = Tail(w, gain)(flat)
     samples = out.view(-1, *features.shape[1:]).transpose(0, 1)
     for layer in range(halo):
         change = F.conv2d(samples, w[f"residual{layer}.weight"], w[f"residual{layer}.bias"])

@@ -71,7 +71,7 @@ class CoreDistortion:
         features = self._features([plane.detach() for plane in planes]).flatten(1)
         w = {name: value.detach() for name, value in w.items()}
         tail = self._tail(w)
-        samples = tail(features, self.chunk).view(channels, height, width)
+        samples = tail(features).view(channels, height, width)
         grad: dict[str, Tensor] = {}
         padded = []
         for layer in range(self.config.residuals):
@@ -102,7 +102,7 @@ class CoreDistortion:
     @torch.no_grad()
     def smooth(self, weights: Mapping[str, Tensor], features: Tensor) -> Tensor:
         """Samples of given features before the 3x3 layers: (channels, height, width)."""
-        return self._tail(weights)(features.flatten(1), self.chunk).view(self.target.shape)
+        return self._tail(weights)(features.flatten(1)).view(self.target.shape)
 
     @torch.no_grad()
     def error(self, weights: Mapping[str, Tensor], samples: Tensor) -> float:
@@ -126,8 +126,7 @@ class CoreDistortion:
         result = torch.empty_like(features[:-1])
         first, output = torch.zeros_like(tail.first), torch.zeros_like(tail.output)
         by_first, by_skip = tail.first[:, :-1].t(), tail.skip[:, :-1].t()
-        for start in range(0, features.shape[1], self.chunk):
-            chunk = slice(start, start + self.chunk)
+        for chunk in tail.chunks(features):
             part, g = features[:, chunk], back[:, chunk]
             hidden = tail.hidden(part)
             output.addmm_(g, hidden.t())

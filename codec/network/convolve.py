@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["CHUNK", "GPU_CHUNK", "add_convolution", "chunk_of", "row_bands", "windows"]
 
-CHUNK = 16384
+CHUNK = 8192
 """Pixels of a band on a CPU: what is computed of one stays in the cache."""
 GPU_CHUNK = 2**22
 

@@ -110,7 +110,7 @@ class CoreCoordX(WeightStore):
     def tail(self, features: Tensor) -> Tensor:
         """The 1x1 layers: (levels + 1, n) -> (channels, n)."""
         weights = {name: self.tensor(name) for name in WEIGHTS}
-        return Tail(weights, gain_of(self.config))(features, chunk_of(features.device))
+        return Tail(weights, gain_of(self.config))(features)
 
     def residuals(self, samples: Tensor, edges: tuple[bool, bool, bool, bool]) -> Tensor:
         """The 3x3 layers on (channels, h, w) samples.

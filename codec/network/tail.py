@@ -7,7 +7,7 @@ activations are many times the size of the picture; in chunks they stay in the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ __all__ = ["WEIGHTS", "Tail", "features_of"]
 
 WEIGHTS = ("tail.weight", "tail.bias", "output.weight", "output.bias", "skip")
 """Names of the tensors of a tail."""
+CHUNK = 2**18
+"""Hidden activations of a chunk on a CPU: 1 MiB, what a second-level cache holds."""
+GPU_CHUNK = 2**27
 
 
 def features_of(planes: Sequence[Tensor]) -> Tensor:
@@ -45,10 +48,15 @@ class Tail:
         """Activations (hidden, n) of features (levels + 1, n)."""
         return torch.mm(self.first, features).clamp_(min=0)
 
-    def __call__(self, features: Tensor, chunk: int) -> Tensor:
-        """Samples (channels, n) of features (levels + 1, n), `chunk` at a time."""
+    def chunks(self, features: Tensor) -> Iterator[slice]:
+        """Parts of the pixels of features (levels + 1, n)."""
+        size = max(1, (CHUNK if features.device.type == "cpu" else GPU_CHUNK) // len(self.first))
+        for start in range(0, features.shape[1], size):
+            yield slice(start, start + size)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Samples (channels, n) of features (levels + 1, n)."""
         out = torch.mm(self.skip, features)
-        for start in range(0, features.shape[1], chunk):
-            part = slice(start, start + chunk)
-            out[:, part].addmm_(self.output, self.hidden(features[:, part]))
+        for chunk in self.chunks(features):
+            out[:, chunk].addmm_(self.output, self.hidden(features[:, chunk]))
         return out

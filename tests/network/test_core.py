@@ -10,7 +10,7 @@ import torch
 
 from codec.core_reconstruct import CoreReconstructor
 from codec.fit.core_distortion import CoreDistortion
-from codec.network import AxisGrid, convolve
+from codec.network import AxisGrid, convolve, tail
 from codec.network.core import CoreCoordX, gain_of
 from codec.network.kernels import INITIAL, axis_matrix, bands, expand
 from formats.core import CoreConfig
@@ -138,6 +138,7 @@ def test_gradients_are_those_of_finite_differences(
     monkeypatch: pytest.MonkeyPatch, chunk: int, size: tuple[int, int, int]
 ) -> None:
     monkeypatch.setattr(convolve, "CHUNK", chunk)
+    monkeypatch.setattr(tail, "CHUNK", 40 * chunk)
     height, width, channels = size
     net = network(height, width, channels, levels=3)
     weights = {
