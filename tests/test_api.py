@@ -386,8 +386,8 @@ def test_wrong_arrays_are_named(source: Any, words: str) -> None:
 def test_long_fits_start_from_no_prior(
     monkeypatch: pytest.MonkeyPatch, steps: int, prior: bool
 ) -> None:
-    for name, value in {"LONG_FIT": 12, "WIDE_FROM": 0, "LONG_DENSITY": 0}.items():
-        monkeypatch.setattr(f"codec.network.presets.{name}", value)
+    for name, value in {"STEPS": 12, "PIXELS": 0, "FROM": 0, "DENSITY": 0}.items():
+        monkeypatch.setattr(f"codec.network.presets.FREE_{name}", value)
     settings, made = CoreFitConfig.of, []
 
     def of(lam: float, steps: int, seed: int, prior: bool) -> CoreFitConfig:

@@ -1,9 +1,11 @@
 """Times of core fusion by picture size: a step of the fit, and a decode part by part.
 
     python tools/bench_core.py --pixels 0.1,0.4,2,8 [--device cuda] [--threads 2] [-o report.json]
+    python tools/bench_core.py --file picture.crdx      # its decode alone
 
 The picture is a Kodak-like synthetic one or --image, resized; the file that is decoded comes from
-a fit of --steps steps at --lambda, so it has realistic statistics and about 0.5 bpp. Medians.
+a fit of --steps steps at --lambda, so it has realistic statistics and about 0.5 bpp. The step is
+one of a fit of --budget steps: from 2000 on the network may be a wider one. Medians.
 The peak of a fit is the most that the process has held so far, libraries included; that of a decode
 is what a fresh process needs over its idle state, the samples that it returns included.
 """
@@ -74,16 +76,18 @@ def median(call: Callable[[], Any], repeats: int) -> float:
     return statistics.median(times)
 
 
-def step_time(samples: Samples, lam: float, device: torch.device, repeats: int) -> float:
-    """Milliseconds of one optimiser step."""
+def step_time(
+    samples: Samples, lam: float, budget: int, device: torch.device, repeats: int
+) -> tuple[int, float]:
+    """Width of the context of a fit of `budget` steps, and milliseconds of a step."""
     height, width, channels = samples.shape
     signal = to_signal(samples, 8, device)
-    config = core_network(height, width, lam, transform_bits(signal, lam))
+    config = core_network(height, width, lam, transform_bits(signal, lam), budget)
     net = CoreCoordX(config, {"y": height, "x": width}, channels)
     start_from_prior(net)
     fit = CoreFitConfig.of(lam, 10**6)
     fitter = CoreFitter(net.to(device), signal, fit)
-    return median(fitter.advance, repeats)
+    return config.width, median(fitter.advance, repeats)
 
 
 def decode_times(data: bytes, device: torch.device, repeats: int) -> dict[str, float]:
@@ -123,7 +127,9 @@ def main() -> None:
     parser.add_argument("--image", type=Path, default=SAMPLE)
     parser.add_argument("--lambda", dest="lam", type=float, default=1e-3)
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--budget", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--file", type=Path, help="decode this file, fit nothing")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("-o", "--output", type=Path)
@@ -131,30 +137,34 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    rows = []
     names = ("parse", "entropy decode", "interpolation and tail", "decode")
-    print(
-        "| megapixels | context | step ms | fit peak MiB | bpp | "
-        + " ms | ".join(names)
-        + " ms | decode over idle MiB |"
-    )
-    print("|---|---|---|---|---|" + "---|" * (len(names) + 1))
-    for size in map(float, args.pixels.split(",")):
+
+    def decode(data: bytes) -> dict[str, float]:
+        found = decode_times(data, device, args.repeats)
+        found["bpp"] = 8e-6 * len(data) / found["megapixels"]
+        found["decode peak"] = decode_memory(data, args.device)
+        return found
+
+    def line(row: dict[str, float], *cells: str) -> None:
+        shown = [f"{row['megapixels']:.2f}", *cells, f"{row['context']:.0f}", f"{row['bpp']:.2f}"]
+        shown += [*(f"{row[name]:.1f}" for name in names), f"{row['decode peak']:.0f}"]
+        print(f"| {' | '.join(shown)} |", flush=True)
+
+    fitted = [] if args.file else ["step's context", "step ms", "fit peak MiB"]
+    parts = [f"{name} ms" for name in names]
+    head = ["megapixels", *fitted, "context", "bpp", *parts, "decode over idle MiB"]
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    rows = []
+    if args.file:
+        rows.append(decode(args.file.read_bytes()))
+        line(rows[-1])
+    for size in [] if args.file else map(float, args.pixels.split(",")):
         samples = picture(args.image, size)
-        step = step_time(samples, args.lam, device, args.repeats)
+        width, step = step_time(samples, args.lam, args.budget, device, args.repeats)
         encoded = codec.encode(samples, lam=args.lam, steps=args.steps, device=args.device)
-        row = {"step": step, "bpp": encoded.stats.bpp, "fit peak": (peak_memory() or 0) / 2**20}
-        row |= decode_times(encoded.data, device, args.repeats)
-        row["decode peak"] = decode_memory(encoded.data, args.device)
-        rows.append(row)
-        cells = [f"{row[name]:.1f}" for name in names]
-        print(
-            f"| {row['megapixels']:.2f} | {row['context']:.0f} | {step:.0f} "
-            f"| {row['fit peak']:.0f} | {row['bpp']:.2f} | "
-            + " | ".join(cells)
-            + f" | {row['decode peak']:.0f} |",
-            flush=True,
-        )
+        peak = (peak_memory() or 0) / 2**20
+        rows.append({"step": step, "fit peak": peak} | decode(encoded.data))
+        line(rows[-1], str(width), f"{step:.0f}", f"{peak:.0f}")
     if args.output:
         args.output.write_text(json.dumps(rows, indent=1))
 

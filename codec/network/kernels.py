@@ -55,7 +55,8 @@ class Band:
 @functools.lru_cache(maxsize=512)
 def _constant(make: Callable[..., Tensor], device: torch.device, *sizes: int) -> Tensor:
     """What `make` returns for these sizes, on a device. Every step of a fit uses the same ones."""
-    return make(*sizes).to(device)
+    with torch.inference_mode(False):  # a decode may come first, and a fit needs their gradients
+        return make(*sizes).to(device)
 
 
 def _overlaps(first: int, second: int, spacing: int) -> Tensor:

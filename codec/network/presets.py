@@ -106,12 +106,16 @@ about half as many."""
 WIDE_DENSITY = 1.3
 """Bits a pixel of a transform coder from which its time is worth it in a shorter fit: below, a
 decoder that has few symbols to decode would take half as long again."""
-LONG_FIT = 5000
-"""Steps from which a picture of `WIDE_FROM` bits is fitted without a prior: what pictures have in
-common holds a long fit back, and its own network becomes worth its bits."""
-LONG_DENSITY = 0.3
-"""Bits a pixel of a transform coder from which that is so: what `WIDE_FROM` is in pictures of half
-a megapixel, the only ones that it was tried on."""
+FREE_STEPS = 2000
+"""Steps from which a picture of many bits is fitted without a prior, with the wide network: what
+pictures have in common holds a longer fit back, and its own network becomes worth its bits."""
+FREE_FROM = 150_000
+"""Bits of a transform coder from which that is so; core fusion spends about a third as many."""
+FREE_PIXELS = 250_000
+"""Pixels from which that is so. Kodak's pictures gain; on quarters of them, whose weights are four
+times as much of the bits, priors stay ahead."""
+FREE_DENSITY = 0.4
+"""Bits a pixel from which that is so: what `FREE_FROM` is in pictures of Kodak's size."""
 TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: a crop decodes only those that it touches."""
 
@@ -136,17 +140,18 @@ def core_network(height: int, width: int, lam: float, bits: float, steps: int = 
         lam: mean squared error per bit per pixel.
         bits: what a transform coder would spend (`codec.fit.budget.transform_bits`): where there
             are many, a wider network is worth the bits of its weights.
-        steps: of the fit: see `LONG_FIT`.
+        steps: of the fit: see `FREE_STEPS`.
     """
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
-    long = steps >= LONG_FIT and bits >= max(WIDE_FROM, LONG_DENSITY * pixels)
-    wide = long or bits >= max(WIDE_FROM, WIDE_DENSITY * pixels)
+    large = pixels >= FREE_PIXELS and bits >= max(FREE_FROM, FREE_DENSITY * pixels)
+    free = large and steps >= FREE_STEPS
+    wide = free or bits >= max(WIDE_FROM, WIDE_DENSITY * pixels)
     prior = WIDE if wide else NARROW
     return CoreConfig(
         levels=min(levels, max(1, (max(height, width) - 1).bit_length())),
         **prior_shape(prior),
-        prior=0 if long else prior,
+        prior=0 if free else prior,
         tile=10 if pixels > TILED_PIXELS else 0,
         gain=latent_gain(lam),
     )

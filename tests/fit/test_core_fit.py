@@ -207,13 +207,22 @@ def test_a_picture_of_many_bits_gets_a_wide_context(bits: float, width: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("bits", "steps", "prior", "width"),
-    [(119_000, 5000, 1, 16), (120_000, 4999, 1, 16), (120_000, 5000, 0, 32), (1e6, 4999, 2, 32)],
+    ("size", "bits", "steps", "prior", "width"),
+    [
+        ((512, 768), 157_000, 2000, 1, 16),
+        ((512, 768), 158_000, 1999, 1, 16),
+        ((512, 768), 158_000, 2000, 0, 32),
+        ((512, 768), 1e6, 1999, 2, 32),
+        ((400, 624), 149_000, 2000, 1, 16),  # 249,600 pixels
+        ((400, 624), 1e6, 2000, 2, 32),
+        ((400, 632), 149_000, 2000, 1, 16),  # 252,800
+        ((400, 632), 151_000, 2000, 0, 32),
+    ],
 )
 def test_a_long_fit_that_pays_for_its_network_starts_from_no_prior(
-    bits: float, steps: int, prior: int, width: int
+    size: tuple[int, int], bits: float, steps: int, prior: int, width: int
 ) -> None:
-    config = core_network(512, 768, 1e-3, bits, steps)
+    config = core_network(*size, 1e-3, bits, steps)
     assert (config.prior, config.width) == (prior, width)
 
 

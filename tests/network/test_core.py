@@ -10,7 +10,7 @@ import torch
 
 from codec.core_reconstruct import CoreReconstructor
 from codec.fit.core_distortion import CoreDistortion
-from codec.network import AxisGrid, convolve, tail
+from codec.network import AxisGrid, convolve, kernels, tail
 from codec.network.core import CoreCoordX, gain_of
 from codec.network.kernels import INITIAL, axis_matrix, bands, expand
 from formats.core import CoreConfig
@@ -122,6 +122,16 @@ def test_between_samples_the_picture_is_continuous() -> None:
     base = torch.arange(5.0, 30.0)
     near = net(grid(base + 1e-5, base - 1e-5))
     torch.testing.assert_close(near, net(grid(base, base)), rtol=0, atol=1e-4)
+
+
+def test_a_fit_can_come_after_a_decode() -> None:
+    kernels._constant.cache_clear()
+    net = network(20, 30)
+    with torch.inference_mode():
+        net.native(range(20), range(30))
+    weights = {s.name: net.parameter(s.name).data for s in net.specs}
+    found = CoreDistortion(net.config, torch.rand(3, 20, 30))(weights, net.latents)
+    assert found.weights["kernel"].abs().max() > 0
 
 
 def test_gain_scales_what_the_tail_sees() -> None:
