@@ -107,15 +107,15 @@ WIDE_DENSITY = 1.3
 """Bits a pixel of a transform coder from which its time is worth it in a shorter fit: below, a
 decoder that has few symbols to decode would take half as long again."""
 FREE_STEPS = 2000
-"""Steps from which a picture of many bits is fitted without a prior, with the wide network: what
-pictures have in common holds a longer fit back, and its own network becomes worth its bits."""
-FREE_FROM = 150_000
-"""Bits of a transform coder from which that is so; core fusion spends about a third as many."""
+"""Steps from which a picture of many bits is fitted without a prior: what pictures have in common
+holds a longer fit back, and its own network becomes worth its bits."""
+FREE_FROM, FREE_WIDE_FROM = 150_000, 280_000
+"""Bits of a transform coder from which that is so, and from which its network is the wide one."""
 FREE_PIXELS = 250_000
 """Pixels from which that is so. Kodak's pictures gain; on quarters of them, whose weights are four
 times as much of the bits, priors stay ahead."""
-FREE_DENSITY = 0.4
-"""Bits a pixel from which that is so: what `FREE_FROM` is in pictures of Kodak's size."""
+FREE_DENSITY, FREE_WIDE_DENSITY = 0.4, 0.7
+"""Bits a pixel for the same: what those bits are in pictures of Kodak's size."""
 TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: a crop decodes only those that it touches."""
 
@@ -144,10 +144,10 @@ def core_network(height: int, width: int, lam: float, bits: float, steps: int = 
     """
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
-    large = pixels >= FREE_PIXELS and bits >= max(FREE_FROM, FREE_DENSITY * pixels)
-    free = large and steps >= FREE_STEPS
-    wide = free or bits >= max(WIDE_FROM, WIDE_DENSITY * pixels)
-    prior = WIDE if wide else NARROW
+    free = steps >= FREE_STEPS and pixels >= FREE_PIXELS
+    free = free and bits >= max(FREE_FROM, FREE_DENSITY * pixels)
+    least = (FREE_WIDE_FROM, FREE_WIDE_DENSITY) if free else (WIDE_FROM, WIDE_DENSITY)
+    prior = WIDE if bits >= max(least[0], least[1] * pixels) else NARROW
     return CoreConfig(
         levels=min(levels, max(1, (max(height, width) - 1).bit_length())),
         **prior_shape(prior),
