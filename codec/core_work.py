@@ -32,9 +32,13 @@ class CoreWork(Work):
 
     network: CoreConfig | None
 
+    def stand_in(self) -> CoreConfig:
+        """See `Work.stand_in`."""
+        return self.network or core_network(self.height, self.width, 1e-3, 0)
+
     def prepare(self) -> None:
         """Refuse what the format cannot hold, and targets below any file."""
-        network = self.network or core_network(self.height, self.width, 1e-3, 0)
+        network = self.stand_in()
         self.check_format(network)
         goal = self.goal(0)
         if goal.bits is not None:

@@ -33,18 +33,22 @@ class RankWork(Work):
         super().__init__(*args)
         self.partition = partition
 
+    def stand_in(self) -> NetworkConfig:
+        """See `Work.stand_in`; the smallest one."""
+        return self.network or sized_network(self.partition, 4)
+
     def prepare(self) -> None:
         """Size the network that units share, where something is known of it."""
+        self.check_format(self.stand_in())
         self._check_target()
         self.network = self._common_network()
-        self.check_format(self.network or sized_network(self.partition, 4))
+        self.check_format(self.stand_in())
 
     def _check_target(self) -> None:
         goal = self.goal(0)
         if goal.bits is None:
             return
-        smallest = sized_network(self.partition, 4) if self.network is None else self.network
-        tensors = smallest.tensors(self.lengths(0), self.channels)
+        tensors = self.stand_in().tensors(self.lengths(0), self.channels)
         least = 16 * len(tensors) + sum(t.size for t in tensors)  # about a bit a weight
         self.refuse_target(goal.bits, least, "the weights of a unit")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from formats.network import NetworkConfig
 
 __all__ = ["FinishedUnit", "Work"]
 
-OVERHEAD_BITS = 8 * 64
-"""Container bytes of an image; reserved from a target in bits or bytes."""
+SPARE_BYTES, SPARE_UNIT_BYTES = 6, 6
+"""What numbers in the header and the sizes of a unit may take more than in an empty container."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ class Work:
 
     # -- for subclasses --------------------------------------------------------------------
 
+    def stand_in(self) -> NetworkConfig | CoreConfig:
+        """The network of the file, or one like it where that is not decided yet."""
+        raise NotImplementedError
+
     def prepare(self) -> None:
         """Decide what all units share, and refuse what cannot work, before any fit."""
         raise NotImplementedError
@@ -98,10 +103,15 @@ class Work:
         else:
             assert options.target_size is not None
             bits = 8.0 * options.target_size
+        return Goal(bits=(bits - 8 * self._container_bytes) * pixels / total)
+
+    @cached_property
+    def _container_bytes(self) -> int:
+        """What the file takes besides the units, of what counts in a target."""
         counted = {k: v for k, v in self.media.metadata.items() if self._counts(k)}
-        extra = sum(len(v) + 10 for v in counted.values()) + 16 * len(self.frames)
-        bits -= OVERHEAD_BITS + 8 * extra
-        return Goal(bits=bits * pixels / total)
+        units = [b""] * len(self.frames)
+        empty = write_container(self.header(self.stand_in()), units, self.frames, counted)
+        return len(empty) + SPARE_BYTES + SPARE_UNIT_BYTES * len(units)
 
     def _counts(self, name: str) -> bool:
         """Whether an optional chunk counts: a target in bytes is the file, bpp is the picture."""

@@ -18,6 +18,7 @@ from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_loop import CoreFitter
 from codec.media import ImageMedia, read_image, write_image
 from codec.options import EncodeOptions, lambda_of_quality
+from codec.work import Work
 from formats.container import Container
 from formats.core import CoreConfig
 from formats.errors import InputError, MediaError, OutputError, ResumeError
@@ -122,10 +123,30 @@ def test_quality_is_a_scale_of_lambda() -> None:
     assert EncodeOptions(quality=50).fixed_lambda == EncodeOptions().fixed_lambda
 
 
-@pytest.mark.parametrize("size", [500, 1000, 2000])
+@pytest.mark.parametrize("size", [500, 1000, 1900])
 def test_target_sizes_are_met_and_not_exceeded(size: int) -> None:
     encoded = codec.encode(picture(64, 64), target_size=size, steps=120, device="cpu")
     assert 0.85 * size <= len(encoded.data) <= size
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [(picture(40, 40), {}), (picture(40, 40), {"fusion": "rank"}), (clip(), {"gop": 3})],
+    ids=["core", "rank", "clip"],
+)
+def test_targets_leave_the_container_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, source: np.ndarray, options: dict[str, Any]
+) -> None:
+    reserved, finish = [], Work._finish
+
+    def note(work: Work, started: float) -> Any:
+        payloads = sum(len(unit["payload"]) for unit in work.checkpoint.units)
+        reserved.append(work._container_bytes + payloads)
+        return finish(work, started)
+
+    monkeypatch.setattr(Work, "_finish", note)
+    data = codec.encode(source, target_size=2500, steps=20, device="cpu", **options).data
+    assert 0 <= reserved[0] - len(data) <= 24
 
 
 def test_target_bpp_counts_every_byte() -> None:
