@@ -23,7 +23,7 @@ from formats.unit import CoreUnit
 __all__ = ["CoreReconstructor", "TiledLatents"]
 
 CPU_BLOCK, GPU_BLOCK = 256, 4096
-"""Side of a block in pixels: activations of 48 hidden units take 12 MiB, 3 GiB."""
+"""Side of a block in pixels: interpolated latents of seven levels take 2 MiB, 0.5 GiB."""
 MOST_THREADS = 4
 """Blocks that are evaluated at the same time on a CPU; each takes some 20 MiB meanwhile."""
 MARGIN = 8

@@ -76,7 +76,6 @@ def test_matrices_are_pictures_of_one_channel() -> None:
 
 
 def test_a_search_lets_go_of_each_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    codec.encode(picture(), **FAST)  # importing the optimiser keeps frames of the first fit
     monkeypatch.setattr("codec.fit.core_search.MAX_ROUNDS", 3)
     alive: list[weakref.ref[CoreFitter]] = []
     real = CoreFitter.__init__

@@ -56,12 +56,12 @@ class RankDistortion(CoreDistortion):
         rank = self.free["y"][:, :, None] * self.free["x"][:, None]
         return super()._features([*planes, *rank])
 
-    def _tail(self, w: Mapping[str, Tensor]) -> Tail:
+    def tail(self, weights: Mapping[str, Tensor]) -> Tail:
         """The tail with more inputs; the gain is the latents' alone."""
-        wide = dict(w)
+        wide = dict(weights)
         for name, own in COLUMNS:
-            wide[name] = torch.cat([w[name], self.free[own] / self.gain], 1)
-        return super()._tail(wide)
+            wide[name] = torch.cat([weights[name], self.free[own].to(wide[name]) / self.gain], 1)
+        return super().tail(wide)
 
     def _tail_back(
         self, tail: Tail, grad: dict[str, Tensor], features: Tensor, back: Tensor

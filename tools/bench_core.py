@@ -5,7 +5,7 @@
 
 The picture is a Kodak-like synthetic one or --image, resized; the file that is decoded comes from
 a fit of --steps steps at --lambda, so it has realistic statistics and about 0.5 bpp. The step is
-one of a fit of --budget steps: from 2000 on the network may be a wider one. Medians.
+one of a fit of --budget steps, whose network is another from 2000 steps on. Medians.
 The peak of a fit is the most that the process has held so far, libraries included; that of a decode
 is what a fresh process needs over its idle state, the samples that it returns included.
 """
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path, default=SAMPLE)
     parser.add_argument("--lambda", dest="lam", type=float, default=1e-3)
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--budget", type=int, default=1000)
+    parser.add_argument("--budget", type=int, default=1000, help="steps of the fit that is timed")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--file", type=Path, help="decode this file, fit nothing")
     parser.add_argument("--threads", type=int)
@@ -163,7 +163,8 @@ def main() -> None:
         width, step = step_time(samples, args.lam, args.budget, device, args.repeats)
         encoded = codec.encode(samples, lam=args.lam, steps=args.steps, device=args.device)
         peak = (peak_memory() or 0) / 2**20
-        rows.append({"step": step, "fit peak": peak} | decode(encoded.data))
+        rows.append({"step's context": width, "step": step, "fit peak": peak})
+        rows[-1] |= decode(encoded.data)
         line(rows[-1], str(width), f"{step:.0f}", f"{peak:.0f}")
     if args.output:
         args.output.write_text(json.dumps(rows, indent=1))

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codec.fit.core_distortion import CoreDistortion
-from codec.network.tail import Tail
 
 __all__ = ["distortion_curvature"]
 
@@ -51,7 +50,7 @@ def distortion_curvature(
 
     w = {name: value.clone() for name, value in weights.items()}
     features = patches(w)
-    start = _samples(w, distortion.gain, features, halo)
+    start = _samples(distortion, w, features)
     derivatives = []
     for name, value in w.items():
         flat = value.view(-1)
@@ -59,9 +58,7 @@ def distortion_curvature(
             before = flat[place].clone()
             flat[place] += CHANGE * max(1.0, float(before.abs()))
             changed = patches(w) if name in INTERPOLATION else features
-            moved = (_samples(w, distortion.gain, changed, halo) - start) / (
-                flat[place] - before
-            ).double()
+            moved = (_samples(distortion, w, changed) - start) / (flat[place] - before).double()
             derivatives.append(moved.flatten().float())
             flat[place] = before
     jacobian = torch.stack(derivatives)
@@ -78,13 +75,12 @@ def _spread(length: int, halo: int, device: torch.device) -> Tensor:
     return starts[:, None] + torch.arange(side + 2 * halo, device=device)
 
 
-def _samples(weights: Mapping[str, Tensor], gain: float, features: Tensor, halo: int) -> Tensor:
+def _samples(distortion: CoreDistortion, weights: Mapping[str, Tensor], features: Tensor) -> Tensor:
     """Samples of patches: (patches, channels, side, side)."""
     w = {name: value.double() for name, value in weights.items()}
-    flat = features.flatten(1)
-    out = Tail(w, gain)(flat)
+    out = distortion.tail(w)(features.flatten(1))
     samples = out.view(-1, *features.shape[1:]).transpose(0, 1)
-    for layer in range(halo):
+    for layer in range(distortion.config.residuals):
         change = F.conv2d(samples, w[f"residual{layer}.weight"], w[f"residual{layer}.bias"])
         samples = samples[:, :, 1:-1, 1:-1] + change
     return samples

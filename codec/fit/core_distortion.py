@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from codec.network.convolve import add_convolution, chunk_of, row_bands, windows
 from codec.network.core import gain_of
-from codec.network.kernels import bands, interpolate
+from codec.network.kernels import Windows, bands, interpolate
 from codec.network.tail import Tail, features_of
 from codec.relu import through_relu
 from formats.core import CoreConfig
@@ -51,6 +51,7 @@ class CoreDistortion:
         self.config, self.target = config, target
         self.gain = gain_of(config)
         self.chunk = chunk_of(target.device)
+        self._windows: Windows = {}
 
     def __call__(
         self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]
@@ -67,10 +68,11 @@ class CoreDistortion:
             if kernel is not None:
                 leaves.append(kernel.requires_grad_())
             grids = [q.detach().requires_grad_() for q in latents]
-            planes = interpolate(grids, bands(kernel, w["filter"]), range(height), range(width))
+            found = bands(kernel, w["filter"])
+            planes = interpolate(grids, found, range(height), range(width), self._windows)
         features = self._features([plane.detach() for plane in planes]).flatten(1)
         w = {name: value.detach() for name, value in w.items()}
-        tail = self._tail(w)
+        tail = self.tail(w)
         samples = tail(features).view(channels, height, width)
         grad: dict[str, Tensor] = {}
         padded = []
@@ -84,11 +86,11 @@ class CoreDistortion:
             back = self._convolve_back(w, grad, layer, padded[layer], back)
         feature_grad = self._tail_back(tail, grad, features, back.reshape(channels, -1))
         parts = feature_grad.view(-1, height, width).unbind(0)
-        found = torch.autograd.grad(planes, [*leaves, *grids], list(parts))
-        grad["filter"] = found[0]
+        slopes = torch.autograd.grad(planes, [*leaves, *grids], list(parts))
+        grad["filter"] = slopes[0]
         if len(leaves) > 1:
-            grad["kernel"] = found[1]
-        return DistortionResult(mse, list(found[len(leaves) :]), grad)
+            grad["kernel"] = slopes[1]
+        return DistortionResult(mse, list(slopes[len(leaves) :]), grad)
 
     # -- without gradients -----------------------------------------------------------------
 
@@ -97,12 +99,17 @@ class CoreDistortion:
         """What the 1x1 layers see: (levels + 1, height, width)."""
         _, height, width = self.target.shape
         found = bands(weights.get("kernel"), weights["filter"])
-        return self._features(interpolate(latents, found, range(height), range(width)))
+        planes = interpolate(latents, found, range(height), range(width), self._windows)
+        return self._features(planes)
+
+    def tail(self, weights: Mapping[str, Tensor]) -> Tail:
+        """The 1x1 layers of these weights."""
+        return Tail(weights, self.gain)
 
     @torch.no_grad()
     def smooth(self, weights: Mapping[str, Tensor], features: Tensor) -> Tensor:
         """Samples of given features before the 3x3 layers: (channels, height, width)."""
-        return self._tail(weights)(features.flatten(1)).view(self.target.shape)
+        return self.tail(weights)(features.flatten(1)).view(self.target.shape)
 
     @torch.no_grad()
     def error(self, weights: Mapping[str, Tensor], samples: Tensor) -> float:
@@ -115,10 +122,8 @@ class CoreDistortion:
     # -- 1x1 layers ------------------------------------------------------------------------
 
     def _features(self, planes: Sequence[Tensor]) -> Tensor:
+        """What the 1x1 layers see of interpolated latents."""
         return features_of(planes)
-
-    def _tail(self, w: Mapping[str, Tensor]) -> Tail:
-        return Tail(w, self.gain)
 
     def _tail_back(
         self, tail: Tail, grad: dict[str, Tensor], features: Tensor, back: Tensor
@@ -138,7 +143,8 @@ class CoreDistortion:
             (("tail.weight", "tail.bias"), first),
             (("skip", "output.bias"), torch.mm(back, features.t())),
         ):
-            grad[names[0]], grad[names[1]] = found[:, :-1] * self.gain, found[:, -1]
+            # Dense ones: lists with others are clipped tensor by tensor.
+            grad[names[0]], grad[names[1]] = found[:, :-1] * self.gain, found[:, -1].clone()
         return result
 
     # -- 3x3 layers ------------------------------------------------------------------------
@@ -162,8 +168,8 @@ class CoreDistortion:
         # The adjoint of a convolution is the convolution with the mirrored kernel; what falls
         # on the repeated border belongs to the outermost samples. The gradient of the kernel,
         # mirrored too, takes the same windows.
-        mirrored = w[f"residual{layer}.weight"].flip(2, 3).transpose(0, 1)
-        slopes = torch.zeros_like(mirrored, memory_format=torch.contiguous_format)
+        mirrored = w[f"residual{layer}.weight"].flip(2, 3).transpose(0, 1).contiguous()
+        slopes = torch.zeros_like(mirrored)
         wide = F.pad(back, (2, 2, 2, 2))
         out = back.new_empty(channels, height + 2, width + 2)
         for rows in row_bands(height + 2, width + 2, self.chunk):
@@ -171,7 +177,7 @@ class CoreDistortion:
             part = torch.mm(mirrored.flatten(1), seen)
             out[:, rows] = part.view(channels, -1, width + 2)
             slopes.view(channels, -1).addmm_(padded[:, rows].reshape(channels, -1), seen.t())
-        grad[f"residual{layer}.weight"] = slopes.transpose(0, 1).flip(2, 3)
+        grad[f"residual{layer}.weight"] = slopes.transpose(0, 1).flip(2, 3).contiguous()
         out[:, 1] += out[:, 0]
         out[:, height] += out[:, height + 1]
         out[:, :, 1] += out[:, :, 0]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "INITIAL", "Band", "axis_matrix", "bands", "expand", "interpolate"]
+__all__ = ["BLOCK", "INITIAL", "Band", "Windows", "axis_matrix", "bands", "expand", "interpolate"]
 
 BLOCK = 64
 """Rows of a block, a multiple of every stride up to 2^6."""
@@ -52,9 +52,17 @@ class Band:
         return self.matrix.shape[0]
 
 
-@functools.lru_cache(maxsize=512)
+Windows = dict[tuple[int, ...], Tensor]
+"""Places that `expand` reads from, by what they depend on. A fit, whose steps all read from the
+same ones, keeps its own: a recording of a step holds nothing but their addresses."""
+
+
+@functools.cache
 def _constant(make: Callable[..., Tensor], device: torch.device, *sizes: int) -> Tensor:
-    """What `make` returns for these sizes, on a device. Every step of a fit uses the same ones."""
+    """What `make` returns for these sizes, on a device.
+
+    They follow from the number of levels alone: there are few, and none is ever let go.
+    """
     with torch.inference_mode(False):  # a decode may come first, and a fit needs their gradients
         return make(*sizes).to(device)
 
@@ -90,8 +98,9 @@ def bands(kernel: Tensor | None, prefilter: Tensor) -> list[Band]:
         prefilter: (levels, 4) centre and one side of the filters, without the identity.
     """
     result = []
-    composite, offset = _constant(_unit, prefilter.device, 1).to(prefilter), 0
-    stages = [] if kernel is None else torch.cat([kernel.flip(1), kernel], 1).unbind()
+    assert kernel is not None or len(prefilter) == 1
+    composite, offset = _constant(_unit, prefilter.device).to(prefilter), 0
+    stages = () if kernel is None else torch.cat([kernel.flip(1), kernel], 1).unbind()
     filters = torch.cat([prefilter[:, 1:].flip(1), prefilter], 1)
     filters = filters + _constant(_centre, prefilter.device).to(prefilter)
     for level, own in enumerate(filters.unbind()):
@@ -103,9 +112,9 @@ def bands(kernel: Tensor | None, prefilter: Tensor) -> list[Band]:
     return result
 
 
-def _unit(taps: int) -> Tensor:
+def _unit() -> Tensor:
     """A kernel that does nothing, and its zero."""
-    return torch.eye(taps + 1)[0]
+    return torch.eye(2)[0]
 
 
 def _centre() -> Tensor:
@@ -135,14 +144,7 @@ def _band(kernel: Tensor, offset: int, stride: int) -> Band:
     return Band(matrix, left, stride, kernel[:-1], offset)
 
 
-def _windows(latents: int, begin: int, blocks: int, step: int, window: int) -> Tensor:
-    """Numbers of the latents in the windows of consecutive blocks, those beyond the edges the
-    outermost: (blocks * window,)."""
-    starts = begin + step * torch.arange(blocks)
-    return (starts[:, None] + torch.arange(window)).clamp_(0, latents - 1).flatten()
-
-
-def expand(x: Tensor, band: Band, start: int, stop: int) -> Tensor:
+def expand(x: Tensor, band: Band, start: int, stop: int, windows: Windows | None = None) -> Tensor:
     """Interpolate rows of latents to samples start..stop: (rows, m) -> (rows, stop - start).
 
     `start` is a multiple of the block. Windows of consecutive blocks are one GEMM.
@@ -150,23 +152,34 @@ def expand(x: Tensor, band: Band, start: int, stop: int) -> Tensor:
     blocks = -(-(stop - start) // band.block)
     step, window = band.block // band.stride, band.matrix.shape[1]
     begin = start // band.stride - band.left
-    wanted = _constant(_windows, x.device, x.shape[1], begin, blocks, step, window)
-    windows = x.index_select(1, wanted).view(-1, window)
-    out = torch.mm(windows, band.matrix.t())
+    sizes = x.shape[1], begin, blocks, step, window
+    wanted = None if windows is None else windows.get(sizes)
+    if wanted is None:
+        starts = begin + step * torch.arange(blocks)
+        # Beyond the edges is the outermost latent.
+        wanted = (starts[:, None] + torch.arange(window)).clamp_(0, x.shape[1] - 1).flatten()
+        wanted = wanted.to(x.device)
+        if windows is not None:
+            windows[sizes] = wanted
+    out = torch.mm(x.index_select(1, wanted).view(-1, window), band.matrix.t())
     return out.view(x.shape[0], blocks * band.block)[:, : stop - start]
 
 
 def interpolate(
-    latents: Sequence[Tensor], found: Sequence[Band], rows: range, columns: range
+    latents: Sequence[Tensor],
+    found: Sequence[Band],
+    rows: range,
+    columns: range,
+    windows: Windows | None = None,
 ) -> list[Tensor]:
     """Latents of every level at a rectangle of samples: one (rows, columns) each.
 
-    Both ranges start at multiples of the largest block.
+    Both ranges start at multiples of the largest block. `windows`: see there.
     """
     planes = []
     for grid, band in zip(latents, found, strict=True):
-        tall = expand(grid.t(), band, rows.start, rows.stop)  # (w_l, rows)
-        planes.append(expand(tall.t(), band, columns.start, columns.stop))
+        tall = expand(grid.t(), band, rows.start, rows.stop, windows)  # (w_l, rows)
+        planes.append(expand(tall.t(), band, columns.start, columns.stop, windows))
     return planes
 
 

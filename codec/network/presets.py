@@ -114,7 +114,7 @@ FREE_FROM, FREE_WIDE_FROM = 150_000, 280_000
 FREE_PIXELS = 250_000
 """Pixels from which that is so. Kodak's pictures gain; on quarters of them, whose weights are four
 times as much of the bits, priors stay ahead."""
-FREE_DENSITY, FREE_WIDE_DENSITY = 0.4, 0.7
+FREE_DENSITY, FREE_WIDE_DENSITY = 0.38, 0.71
 """Bits a pixel for the same: what those bits are in pictures of Kodak's size."""
 TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: a crop decodes only those that it touches."""

@@ -17,7 +17,7 @@ __all__ = ["WEIGHTS", "Tail", "features_of"]
 WEIGHTS = ("tail.weight", "tail.bias", "output.weight", "output.bias", "skip")
 """Names of the tensors of a tail."""
 CHUNK = 2**18
-"""Hidden activations of a chunk on a CPU: 1 MiB, what a second-level cache holds."""
+"""Hidden activations of a chunk on a CPU: 1 MiB, and as much again on the way back of a fit."""
 GPU_CHUNK = 2**27
 
 

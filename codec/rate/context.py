@@ -160,7 +160,8 @@ class Evaluation:
         self.known = torch.cat([latents.clamp(-LIMIT, LIMIT), latents.new_zeros(1)])
         self.grad: dict[str, Tensor] = {}
         if gradient:
-            self.grad = {k: torch.zeros_like(v) for k, v in self.w.items()}
+            own = self.w.keys() - {"hidden", "hidden_bias"}
+            self.grad = {k: torch.zeros_like(self.w[k]) for k in sorted(own)}
             self.known_grad = torch.zeros_like(self.known)
             self._hidden_grad = torch.zeros_like(self._hidden)
         self.found: Tensor | None = None  # with `number`: what `predict` asks for
@@ -173,8 +174,8 @@ class Evaluation:
             bits += self._job(job)
         if not self.wanted:
             return RateResult(bits, self.latents.new_zeros(0), {})
-        self.grad["hidden"], bias = torch.split(self._hidden_grad, [self.width, 1], 1)
-        self.grad["hidden_bias"] = bias[:, 0]
+        self.grad["hidden"] = self._hidden_grad[:, : self.width].contiguous()
+        self.grad["hidden_bias"] = self._hidden_grad[:, self.width].contiguous()
         named = {f"context.{k}": v for k, v in self.grad.items()}
         return RateResult(bits, self.known_grad[:-1], named)
 
@@ -244,11 +245,13 @@ class Evaluation:
         Below the w rows of activations are those whose weights the biases of the next layer are: a
         row of ones, or `levels`.
         """
-        level, one = self.w["level"], inputs.new_ones(())
+        level, below = self.w["level"], None
         if isinstance(levels, int):
-            level, levels = level[:, levels : levels + 1], one
-        a0 = self._layer(first, inputs, one)
-        a1 = self._layer(self._hidden, a0, levels)
+            level = level[:, levels : levels + 1]
+        else:
+            below = levels
+        a0 = self._layer(first, inputs)
+        a1 = self._layer(self._hidden, a0, below)
         return a0, a1, torch.mm(torch.cat([self.w["out"], level], 1), a1)
 
     def backward(self, a0: Tensor, a1: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
@@ -257,11 +260,11 @@ class Evaluation:
         gz = torch.mm(self._hidden[:, : self.width].t(), g1)
         return g1, through_relu(gz, a0[: self.width])
 
-    def _layer(self, weights: Tensor, inputs: Tensor, below: Tensor) -> Tensor:
-        """Activations of a layer, and other rows below them."""
-        more = below.shape[0] if below.dim() else 1
+    def _layer(self, weights: Tensor, inputs: Tensor, below: Tensor | None = None) -> Tensor:
+        """Activations of a layer, and below them other rows, or a row of ones."""
+        more = 1 if below is None else len(below)
         found = inputs.new_empty(self.width + more, inputs.shape[1])
-        found[self.width :] = below
+        found[self.width :] = 1 if below is None else below
         z = torch.mm(weights, inputs, out=found[: self.width])
         if self.exact:
             z.mul_(64).add_(0.5).floor_().div_(64)

@@ -62,6 +62,26 @@ def test_like_the_library(shapes: Shapes) -> None:
         np.testing.assert_allclose(a, b, atol=1e-4)  # their QR is in float32
 
 
+def test_bases_stay_orthonormal_and_padding_the_identity() -> None:
+    params = parameters([(32, 7), (2, 40), (5, 3)])
+    optimiser = Soap(params, 0.03)
+    for step in range(25):
+        rng = np.random.default_rng(step)
+        for p in params:
+            p.grad = torch.from_numpy(rng.normal(size=tuple(p.shape)))
+            p.grad[-1] = 0  # a row and a column without any slope
+            p.grad[:, -1] = 0
+        optimiser.step()
+    (state,) = optimiser.state.values()
+    for axis in (0, 1):
+        for basis, p in zip(state[f"basis{axis}"], params, strict=True):
+            size = p.shape[axis]
+            expected = torch.eye(len(basis), dtype=torch.float64)
+            torch.testing.assert_close(basis @ basis.T, expected, atol=1e-12, rtol=0)
+            assert torch.equal(basis[size:, size:], expected[size:, size:])
+            assert not basis[:size, size:].any()
+
+
 def test_more_axes_are_a_matrix_of_the_first() -> None:
     wide, flat = parameters([(3, 4, 2)]), parameters([(3, 8)])
     (a,), (b,) = (advance(Soap(p, 0.03), p, range(25)) for p in (wide, flat))
