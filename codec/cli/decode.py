@@ -23,6 +23,7 @@ from codec.cli.common import (
 )
 from codec.media import ImageMedia, VideoInfo
 from formats.errors import InputError
+from formats.header import MediaKind
 
 if TYPE_CHECKING:
     from codec.decoder import Image, Video
@@ -91,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.frames is not None and not video:
             raise InputError("--frames: the file is an image, only videos have frames")
         output = output_name(args.output, args.input, ".mp4" if video else ".png")
-        _check_format(args.format, output, video)
+        _check_format(args.format, output, content)
         overwrite = True if output == PIPE else may_overwrite(Path(output), args)
         if isinstance(content, Video):
             frames = _video(content, output, overwrite, args)
@@ -108,15 +109,16 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_format(form: str | None, output: str, video: bool) -> None:
+def _check_format(form: str | None, output: str, content: Image | Video) -> None:
     """Refuse what could not be written, before the work."""
+    video = content.header.kind == MediaKind.VIDEO
     if output != PIPE and form is not None:
         raise InputError(f"--format: it is for standard output, {output} gets what its suffix says")
     if form == ("png" if video else "y4m"):
         kind, other = ("a video", "y4m") if video else ("an image", "png")
         raise InputError(f"--format {form}: the file is {kind}; use {other} or raw")
     if output != PIPE and not video:
-        files.image_suffix(output)
+        files.require_writable(output, content.channels, _file_depth(content))
 
 
 def _image(image: Image, output: str, overwrite: bool, args: argparse.Namespace) -> int:
@@ -131,7 +133,7 @@ def _write_image(
     blocks = content.metadata
     media = ImageMedia(
         samples=_full_scale(samples, content.bit_depth),
-        bit_depth=8 if content.bit_depth == 8 else 16,
+        bit_depth=_file_depth(content),
         icc=blocks.get("icc"),
         exif=blocks.get("exif"),
         xmp=blocks.get("xmp"),
@@ -141,6 +143,11 @@ def _write_image(
         return
     data = samples.tobytes() if form == "raw" else files.image_bytes(media)
     sys.stdout.buffer.write(data)
+
+
+def _file_depth(content: Image | Video) -> int:
+    """Bits of a sample in a file: 8, else 16."""
+    return 8 if content.bit_depth == 8 else 16
 
 
 def _full_scale(samples: Samples, bit_depth: int) -> Samples:

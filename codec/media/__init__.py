@@ -7,7 +7,7 @@ needs them. PNG and y4m never need ffmpeg.
 from __future__ import annotations
 
 from codec.media.image import read_image
-from codec.media.image_write import image_bytes, image_suffix, write_image
+from codec.media.image_write import image_bytes, require_writable, write_image
 from codec.media.profile import is_srgb
 from codec.media.sniff import sniff
 from codec.media.source import VideoSource, open_video
@@ -21,11 +21,11 @@ __all__ = [
     "VideoSource",
     "VideoWriter",
     "image_bytes",
-    "image_suffix",
     "is_srgb",
     "open_video",
     "open_video_writer",
     "read_image",
+    "require_writable",
     "sniff",
     "write_image",
     "write_raw",

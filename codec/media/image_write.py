@@ -19,7 +19,7 @@ from formats.errors import MediaError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["image_bytes", "image_suffix", "write_image"]
+__all__ = ["image_bytes", "require_writable", "write_image"]
 
 _ALIASES = {"jpeg": "jpg", "jpe": "jpg", "tiff": "tif", "pnm": "pnm", "dib": "bmp"}
 _FORMATS = ("png", "jpg", "webp", "bmp", "tif", "ppm", "pgm", "pnm")
@@ -31,7 +31,7 @@ _WEBP: dict[str, Any] = {"lossless": True, "exact": True, "method": 4}  # exact:
 _TIFF: dict[str, Any] = {"compression": "tiff_adobe_deflate"}  # under transparent pixels too
 
 
-def image_suffix(path: str | os.PathLike[str]) -> str:
+def _image_suffix(path: str | os.PathLike[str]) -> str:
     """The suffix of the name of a picture's file.
 
     Raises:
@@ -53,13 +53,21 @@ def _format(name: str) -> str:
     return kind
 
 
-def _refuse_unholdable(media: ImageMedia, kind: str) -> None:
-    channels = media.samples.shape[2]
+def require_writable(path: str | os.PathLike[str], channels: int, bit_depth: int) -> None:
+    """Refuse a file that `write_image` could not write, before there are samples for it.
+
+    Raises:
+        MediaError: as for `image_bytes`.
+    """
+    _require_held(channels, bit_depth, _format(_image_suffix(path)))
+
+
+def _require_held(channels: int, bit_depth: int, kind: str) -> None:
     if channels == 4 and kind in ("jpg", "bmp", "ppm", "pgm", "pnm"):
         raise MediaError(f"cannot write alpha to .{kind}: it holds none; .png does")
     if channels == 3 and kind == "pgm":
         raise MediaError("cannot write colour to .pgm: it holds grey only; .ppm holds colour")
-    if media.bit_depth == 16:
+    if bit_depth == 16:
         if kind in ("jpg", "webp", "bmp"):
             raise MediaError(f"cannot write 16-bit samples to .{kind}: it holds 8; .png holds 16")
         if kind == "tif" and channels > 1:
@@ -115,7 +123,7 @@ def image_bytes(media: ImageMedia, format: str = "png") -> bytes:
             one that can.
     """
     kind = _format(format)
-    _refuse_unholdable(media, kind)
+    _require_held(media.samples.shape[2], media.bit_depth, kind)
     if kind == "png":
         return encode_png(media)
     if kind == "ppm" and media.samples.shape[2] == 1:
@@ -137,4 +145,4 @@ def write_image(path: str | os.PathLike[str], media: ImageMedia, *, overwrite: b
         MediaError: as for `image_bytes`.
         OutputError: the file cannot be written, or exists and may not be replaced.
     """
-    write_bytes(path, image_bytes(media, image_suffix(path)), overwrite=overwrite)
+    write_bytes(path, image_bytes(media, _image_suffix(path)), overwrite=overwrite)

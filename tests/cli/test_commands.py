@@ -15,6 +15,7 @@ import pytest
 
 import codec
 from codec.cli import main
+from codec.decoder import Image
 from codec.media import ImageMedia, open_video, read_image, write_image
 from tests.conftest import REPOSITORY, SAMPLES, clip, picture
 
@@ -214,6 +215,27 @@ def test_bad_inputs_are_one_clear_line(
         assert words in line, (arguments, line)
         assert "Traceback" not in line
     assert sorted(tmp_path.iterdir()) == before  # no partial output, no temporary file
+
+
+@pytest.mark.parametrize(
+    ("stream", "name", "words"),
+    [
+        ("encoded_rgba_33x33", "out.jpg", "cannot write alpha to .jpg"),
+        ("encoded_grey16_19x70", "out.webp", "cannot write 16-bit samples to .webp"),
+        ("encoded_rgb_1x1", "out.pgm", "cannot write colour to .pgm"),
+    ],
+)
+def test_what_a_file_cannot_hold_is_said_before_the_decode(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    stream: str,
+    name: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr(Image, "read", lambda *_, **__: pytest.fail("it was decoded"))
+    packed = REPOSITORY / "tests" / "conformance" / "core" / f"{stream}.crdx"
+    assert words in failure(["decode", str(packed), str(tmp_path / name)], capsys)
 
 
 def test_absurd_dimensions_are_refused_at_once(
