@@ -72,6 +72,19 @@ def table_bits(symbols: npt.NDArray[np.integer[Any]], table: int) -> float:
     return float(_bits(table)[symbols.reshape(-1) + reach].sum())
 
 
+@lru_cache(maxsize=1024)
+def _candidates(laplace: int, gaussian: int) -> tuple[list[int], npt.NDArray[np.float64]]:
+    """Tables around a scale of each family, and what each spends on |k| = 0..255.
+
+    All tables are symmetric and know these symbols.
+    """
+    found = {63, GAUSSIAN + 63}
+    for family, middle in ((0, laplace), (GAUSSIAN, gaussian)):
+        found |= {family + s for s in range(max(0, middle - 4), min(63, middle + 4) + 1)}
+    tables = sorted(found)
+    return tables, np.array([_bits(t)[support(t) :][:256] for t in tables])
+
+
 def best_table(symbols: npt.NDArray[np.integer[Any]]) -> tuple[int, float]:
     """The table that codes these symbols in the fewest bits, and those bits.
 
@@ -85,12 +98,12 @@ def best_table(symbols: npt.NDArray[np.integer[Any]]) -> tuple[int, float]:
     second = float(np.sqrt((values.astype(np.float64) ** 2).mean()))
     # b of the Laplace family is mean |k|; of the Gaussian family 2 sigma^2. Look around both.
     centres = (8 + 4 * np.log2(max(first, 0.05)), 8 + 4 * np.log2(max(2 * second**2, 0.05)))
-    candidates = set()
-    for family, centre in zip((0, GAUSSIAN), centres, strict=True):
-        middle = int(np.clip(round(float(centre)), 0, 63))
-        candidates |= {family + s for s in range(max(0, middle - 4), min(63, middle + 4) + 1)}
-    candidates |= {63, GAUSSIAN + 63}
-    cost, table = min((table_bits(symbols, t), t) for t in sorted(candidates))
+    tables, near = _candidates(*(int(np.clip(round(float(c)), 0, 63)) for c in centres))
+    if values.max() < near.shape[1]:
+        costs = near @ np.bincount(values.reshape(-1), minlength=near.shape[1])
+        best = int(costs.argmin())
+        return tables[best], float(costs[best])
+    cost, table = min((table_bits(symbols, t), t) for t in tables)
     if not np.isfinite(cost):
         raise CorruptError(
             f"weight symbols reach {int(values.max())}, tables code at most {support(63)}"
