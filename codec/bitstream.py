@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from codec.blas import one_blas_thread
 from codec.core_reconstruct import CoreReconstructor, TiledLatents
 from codec.network import CoordX
 from codec.network.coded import set_weights
@@ -76,6 +77,7 @@ def core_reconstructor(
     if isinstance(latents, CoreUnit):
         if config.tile:
             return CoreReconstructor(net, bit_depth, TiledLatents(latents, net))
-        latents = latents.grids()
+        with one_blas_thread():
+            latents = latents.grids()
     net.load_latents(latents)
     return CoreReconstructor(net, bit_depth)

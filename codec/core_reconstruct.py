@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import torch
 
+from codec.blas import one_blas_thread
 from codec.network.core import CoreCoordX
 from codec.network.grid import AxisGrid
 from codec.reconstruct import Crop, check_region
@@ -40,7 +41,8 @@ class TiledLatents:
 
     def __init__(self, unit: CoreUnit, net: CoreCoordX) -> None:
         self.unit, self.net = unit, net
-        shared = unit.grids(lambda tile: False)
+        with one_blas_thread():
+            shared = unit.grids(lambda tile: False)
         net.load_latents(shared)
         tiled = net.config.tiled_levels
         self._above = shared[tiled] if tiled < net.config.levels else None
@@ -60,7 +62,9 @@ class TiledLatents:
 
         for number, box in list(self._left.items()):
             if near(box.top, box.height, rows) and near(box.left, box.width, columns):
-                for level, grid in enumerate(self.unit.segment(number, self._above)):
+                with one_blas_thread():
+                    grids = self.unit.segment(number, self._above)
+                for level, grid in enumerate(grids):
                     part = self.net.latents[level][box.crop(level)]
                     part.copy_(torch.from_numpy(grid))
                 del self._left[number]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from codec.bitstream import core_reconstructor
+from codec.blas import one_blas_thread
 from codec.checkpoint import core_result_from_values, core_result_to_values
 from codec.fit.budget import lambda_of_bits, transform_bits
 from codec.fit.core_config import CoreFitConfig
@@ -96,7 +97,8 @@ class CoreWork(Work):
             fitter.restore(self.checkpoint.fitter)
         self.advance(fitter, 0, len(history))
         coded, grids = fitter.result()
-        payload, seen = pack_core_unit(0, network, coded, grids, self.height, self.width)
+        with one_blas_thread():
+            payload, seen = pack_core_unit(0, network, coded, grids, self.height, self.width)
         depth = self.media.bit_depth
         decoder = core_reconstructor(
             network, self.lengths(0), self.channels, coded, seen, depth, self.device
