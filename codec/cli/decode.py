@@ -23,7 +23,6 @@ from codec.cli.common import (
 )
 from codec.media import ImageMedia, VideoInfo
 from formats.errors import InputError
-from formats.header import MediaKind
 
 if TYPE_CHECKING:
     from codec.decoder import Image, Video
@@ -92,7 +91,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.frames is not None and not video:
             raise InputError("--frames: the file is an image, only videos have frames")
         output = output_name(args.output, args.input, ".mp4" if video else ".png")
-        _check_format(args.format, output, content)
+        _check_format(args.format, output, content, video)
         overwrite = True if output == PIPE else may_overwrite(Path(output), args)
         if isinstance(content, Video):
             frames = _video(content, output, overwrite, args)
@@ -109,9 +108,8 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_format(form: str | None, output: str, content: Image | Video) -> None:
+def _check_format(form: str | None, output: str, content: Image | Video, video: bool) -> None:
     """Refuse what could not be written, before the work."""
-    video = content.header.kind == MediaKind.VIDEO
     if output != PIPE and form is not None:
         raise InputError(f"--format: it is for standard output, {output} gets what its suffix says")
     if form == ("png" if video else "y4m"):

@@ -93,13 +93,13 @@ def _turn(stack: _Stack, state: dict[str, Any], axis: int) -> None:
     """One round of power iteration: the basis follows the preconditioner."""
     basis = state[f"basis{axis}"]
     product = state[f"outer{axis}"] @ basis
-    size = (basis * product).sum(1).masked_fill_(stack.padding(axis), -math.inf)
+    size = (basis * product).sum(1).masked_fill_(stack.padding[axis], -math.inf)
     order = size.argsort(dim=1, descending=True, stable=True)
     place = order[:, :, None] if axis == 0 else order[:, None, :]
     state["square"].copy_(torch.take_along_dim(state["square"], place, 1 + axis))
     product = torch.take_along_dim(product, order[:, None, :], 2)
     # The padding stays the identity, whatever a library makes of columns of zeros.
-    product += torch.diag_embed(stack.padding(axis).to(product))
+    product += torch.diag_embed(stack.padding[axis].to(product))
     # On the CPU: dozens of small decompositions, and a step in ten waits for the device anyway.
     basis.copy_(torch.linalg.qr(product.cpu())[0])
 
@@ -114,6 +114,7 @@ class _Stack:
     Attributes:
         members: as given.
         axes: 0, 1: the sides with a preconditioner.
+        padding: for each side (count, length): what lies beyond the end of a matrix.
     """
 
     def __init__(self, members: Sequence[nn.Parameter], kind: tuple[int, int]) -> None:
@@ -131,14 +132,10 @@ class _Stack:
         self._place = place.flatten().to(device)
         self._back = inside.flatten().nonzero()[:, 0].to(device)
         self._zero = members[0].new_zeros(1).detach()
-        self._padding = [
+        self.padding = [
             (torch.arange(length) >= self._sizes[:, axis : axis + 1]).to(device)
             for axis, length in enumerate((rows, columns))
         ]
-
-    def padding(self, axis: int) -> Tensor:
-        """(count, length) what lies beyond the end of a matrix."""
-        return self._padding[axis]
 
     def gather(self, tensors: Sequence[Tensor | None]) -> Tensor:
         """Tensors like the members as a stack."""

@@ -155,10 +155,9 @@ def expand(x: Tensor, band: Band, start: int, stop: int, windows: Windows | None
     sizes = x.shape[1], begin, blocks, step, window
     wanted = None if windows is None else windows.get(sizes)
     if wanted is None:
-        starts = begin + step * torch.arange(blocks)
-        # Beyond the edges is the outermost latent.
-        wanted = (starts[:, None] + torch.arange(window)).clamp_(0, x.shape[1] - 1).flatten()
-        wanted = wanted.to(x.device)
+        starts = begin + step * torch.arange(blocks, device=x.device)
+        wanted = starts[:, None] + torch.arange(window, device=x.device)
+        wanted = wanted.clamp_(0, x.shape[1] - 1).flatten()  # beyond the edges the outermost
         if windows is not None:
             windows[sizes] = wanted
     out = torch.mm(x.index_select(1, wanted).view(-1, window), band.matrix.t())
