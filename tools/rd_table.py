@@ -1,7 +1,7 @@
 """Rate-distortion of core fusion beside JPEG, WebP and AVIF, all measured in one run.
 
-    python tools/rd_table.py run KODAK -o runs/rd --share 0/2 &
-    python tools/rd_table.py run KODAK -o runs/rd --share 1/2
+    python tools/rd_table.py run KODAK -o runs/rd --jobs 2
+    python tools/rd_table.py run KODAK -o runs/rd --device cuda --jobs 4 --fits 3 --steps 10000
     python tools/rd_table.py report -o runs/rd --plot docs/rd.png
     python tools/rd_table.py report -o runs/rd --published kodak.json --against NAME
 
@@ -17,7 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
+import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +39,8 @@ ANCHORS: dict[str, QualityCodec] = {
     "webp": WebP(qualities=(1, 15, 35, 55, 75, 88, 94)),
     "avif": Avif(speed=0, subsampling="4:4:4", qualities=(10, 22, 34, 46, 56, 66, 78)),
 }
+Job = tuple[str, float | None]
+"""An item and a lambda; None: the anchors."""
 DEFAULT_ITEMS = "5,15,1@384x256,8@384x256,20@384x256,23@384x256"
 DEFAULT_LAMBDAS = "0.01,0.004,0.001,0.0004"
 
@@ -82,26 +88,74 @@ def anchor_points(samples: Samples) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure what is missing, the short encodes first."""
+    """Measure what is missing, the short encodes first, then lambda by lambda."""
     args.out.mkdir(parents=True, exist_ok=True)
     items = sorted(args.items.split(","), key=lambda item: "@" not in item)
-    jobs: list[tuple[str, float | None]] = [(item, lam) for item in items for lam in args.lambdas]
-    jobs += [(item, None) for item in items]
-    for item, lam in kodak.own_jobs(jobs, args.share):
-        stem = f"kodim{item.replace('@', '_')}"
-        name = f"{stem}_{lam:g}" if lam is not None else f"{stem}_anchors"
-        result = args.out / f"{name}.json"
-        if result.exists():
-            continue
-        samples = kodak.samples_of(args.folder, item)
-        row = anchor_points(samples) if lam is None else measure(samples, name, lam, args)
-        write_bytes(result, json.dumps({"item": item, **row}, indent=1).encode())
-        if lam is not None:
-            print(
-                f"{name}: {row['bpp']:.4f} bpp {row['psnr']:.2f} dB, {row['seconds']:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+    jobs: list[Job] = [(item, lam) for lam in args.lambdas for item in items]
+    jobs.sort(key=lambda job: "@" not in job[0])
+    jobs += [(item, None) for item in items if not args.no_anchors]
+    jobs = [job for job in kodak.own_jobs(jobs, args.share) if not _result(args, job).exists()]
+    if args.jobs * args.fits == 1:
+        for job in jobs:
+            _do(args, job)
+        return
+    context = multiprocessing.get_context("spawn")
+    waiting = context.Queue()
+    for job in [*jobs, *[None] * (args.jobs * args.fits)]:
+        waiting.put(job)
+    workers = [context.Process(target=_work, args=(args, waiting)) for _ in range(args.jobs)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if any(worker.exitcode for worker in workers):
+        raise SystemExit("some were not measured: see above, and run the command again")
+
+
+def _work(args: argparse.Namespace, waiting: Any) -> None:
+    """A process with some fits at once: on a GPU their kernels overlap."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // args.jobs // args.fits))
+    sys.setswitchinterval(5e-4)  # a fit waits for a GPU in between; another one must not keep it
+    failed = []
+
+    def one_after_the_other() -> None:
+        own = torch.cuda.Stream() if args.device.startswith("cuda") else None
+        with torch.cuda.stream(own):
+            while (job := waiting.get()) is not None:
+                try:
+                    _do(args, job)
+                except Exception:
+                    traceback.print_exc()
+                    failed.append(job)
+
+    threads = [threading.Thread(target=one_after_the_other) for _ in range(args.fits)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.exit(bool(failed))
+
+
+def _result(args: argparse.Namespace, job: Job) -> Path:
+    item, lam = job
+    stem = f"kodim{item.replace('@', '_')}"
+    path: Path = args.out / f"{stem}_{'anchors' if lam is None else format(lam, 'g')}.json"
+    return path
+
+
+def _do(args: argparse.Namespace, job: Job) -> None:
+    """Measure one thing, and write it down."""
+    item, lam = job
+    result = _result(args, job)
+    samples = kodak.samples_of(args.folder, item)
+    row = anchor_points(samples) if lam is None else measure(samples, result.stem, lam, args)
+    write_bytes(result, json.dumps({"item": item, **row}, indent=1).encode())
+    if lam is not None:
+        print(
+            f"{result.stem}: {row['bpp']:.4f} bpp {row['psnr']:.2f} dB, {row['seconds']:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def report(args: argparse.Namespace) -> None:
@@ -228,6 +282,11 @@ def main(arguments: list[str] | None = None) -> None:
     runner.add_argument(
         "--share", type=kodak.share, default="0/1", metavar="I/N", help="this process's share"
     )
+    runner.add_argument("--jobs", type=int, default=1, help="processes [%(default)s]")
+    runner.add_argument(
+        "--fits", type=int, default=1, help="fits at once in each, for a GPU [%(default)s]"
+    )
+    runner.add_argument("--no-anchors", action="store_true", help="neither JPEG, WebP nor AVIF")
     runner.add_argument("--items", default=DEFAULT_ITEMS)
     runner.set_defaults(run=run)
     reporter = commands.add_parser("report", help="print the tables")

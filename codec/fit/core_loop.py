@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,17 +32,23 @@ from codec.fit.lanes import Lanes
 from codec.fit.optim import build_optimiser
 from codec.fit.progress import Progress
 from codec.fit.replay import Replay, recorder_of
+from codec.fit.soap import Soap
 from codec.fit.soft import soft_round_noisy
 from codec.fit.weight_price import WeightPrice
 from codec.fit.weight_search import NotFiniteError
+from codec.gpu import fused_on
 from codec.network.coded import prior_weights
 from codec.network.core import CoreCoordX
 from codec.quantise_core import quantise_networks, shrink_rows
 from codec.rate import ContextRate
 from codec.rate.context import RateResult
+from codec.rate.jobs import GatherJob
 from codec.signal import MOST_DECIBEL, decibel
 from formats.errors import InputError
 from formats.weights import CodedTensor
+
+if TYPE_CHECKING:
+    from codec.gpu.step import FusedStep
 
 __all__ = ["CoreFitter", "Terms"]
 
@@ -102,6 +108,8 @@ class CoreFitter:
         self.coded: list[CodedTensor] | None = None
         self.real_weights: dict[str, Tensor] = {}
         self._seen = (math.nan, math.nan)
+        self._record = True
+        self._fused: FusedStep | None = None
         self._generator = torch.Generator(device=target.device)
 
     def start_from(self, latents: Tensor) -> None:
@@ -111,11 +119,12 @@ class CoreFitter:
     def call_steps(self) -> None:
         """Launch every step anew even where steps can be recorded."""
         self._terms = Replay(self._evaluate_terms, None)
+        self._record, self._fused = False, None
 
     @property
     def steps_recorded(self) -> bool:
         """Whether steps are replayed from a recording."""
-        return self._terms.recorded
+        return self._terms.recorded if self._fused is None else self._fused.recorded
 
     # -- parts -----------------------------------------------------------------------------
 
@@ -175,9 +184,21 @@ class CoreFitter:
         """
         config = self.config
         stage = config.stage(self.step)
-        self._generator.manual_seed(config.seed * 1_000_003 + self.step)
         if stage == "settle" and self.coded is None:
             self._freeze()
+        bits, mse = self._fused_step(stage) or self._step(stage)
+        self.step += 1
+        if self.finished:
+            self._finish()
+        elif self.step % 10 == 0 or self.step == 1:  # a read waits for a GPU
+            self._seen = (float(bits) / self.pixels, float(mse))
+        bpp, seen = self._seen
+        return Progress(self.step, config.steps, stage, bpp, decibel(seen, MOST_DECIBEL))
+
+    def _step(self, stage: str) -> tuple[Tensor, Tensor]:
+        """Move latents and networks; bits and mean squared error before that."""
+        config = self.config
+        self._generator.manual_seed(config.seed * 1_000_003 + self.step)
         for group in self.networks.param_groups:
             group["lr"] = config.network_rate(self.step)
         for group in self.adam.param_groups:
@@ -195,16 +216,42 @@ class CoreFitter:
                     self.networks.step()
             except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # SOAP
                 raise InputError(DIVERGED) from error
-        self.step += 1
-        if self.finished:
-            self._finish()
-        elif self.step % 10 == 0 or self.step == 1:  # a read waits for a GPU
-            self._seen = (float(terms.bits) / self.pixels, float(terms.mse))
-            if stage == "soft":
+            if self.step % 10 == 9 or self.step == 0:
                 # Weights that outgrow the format in a long fit cannot be coded at its end.
                 shrink_rows(self.weights())
-        bpp, mse = self._seen
-        return Progress(self.step, config.steps, stage, bpp, decibel(mse, MOST_DECIBEL))
+        return terms.bits, terms.mse
+
+    def _fused_step(self, stage: str) -> tuple[Tensor, Tensor] | None:
+        """The same in kernels made for it, where there are such; the first step makes the
+        optimisers' states."""
+        if self._fused is None and self.step > 0 and fused_on(self.latents.device):
+            self._fused = self._kernels()
+        return None if self._fused is None else self._fused(self.step, stage == "soft")
+
+    def _kernels(self) -> FusedStep | None:
+        from codec.gpu.step import FusedStep, Parts, supported  # Triton is not everywhere
+
+        soap, jobs = self.networks, self.rate.jobs
+        if not (isinstance(soap, Soap) and supported(jobs, soap)):
+            return None
+        parameters = list(self.net.parameters())
+        flat = torch.cat([p.detach().flatten() for p in parameters])
+        views = torch.split(flat, [p.numel() for p in parameters])
+        for parameter, view in zip(parameters, views, strict=True):
+            parameter.data = view.view(parameter.shape)
+        parts = Parts(
+            self.config,
+            self.net.config,
+            self.target,
+            [job for job in jobs if isinstance(job, GatherJob)],
+            self.latents,
+            self.adam,
+            soap,
+            flat,
+            self.weights(),
+            self.price,
+        )
+        return FusedStep(parts, self.step, self._record)
 
     def _evaluate_terms(self, softened: Tensor) -> Terms:
         """The loss at softened latents and the gradients of all that is fitted."""
@@ -270,13 +317,15 @@ class CoreFitter:
         The computation of a step holds on to the fitter, so that without this only the garbage
         collector would free it, sooner or later.
         """
-        self._terms = Replay(_no_more, None)
+        self._terms, self._fused = Replay(_no_more, None), None
         self.lanes.close()
 
     # -- saving ----------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Everything a later process needs to go on as if it had not stopped."""
+        if self._fused is not None:
+            self._fused.save(self.step)
         return {
             "step": self.step,
             "latents": self.latents,
@@ -290,7 +339,7 @@ class CoreFitter:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state`."""
-        self.step = state["step"]
+        self.step, self._fused = state["step"], None
         with torch.no_grad():
             self.latents.copy_(state["latents"])
         self.net.assign(state["weights"])

@@ -47,7 +47,7 @@ class Soap(torch.optim.Optimizer):
         stacks: dict[tuple[int, int], list[nn.Parameter]] = {}
         for p in self.param_groups[0]["params"]:
             stacks.setdefault(_kind(p), []).append(p)
-        self._stacks = [_Stack(members, kind) for kind, members in stacks.items()]
+        self.stacks = [_Stack(members, kind) for kind, members in stacks.items()]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -59,7 +59,7 @@ class Soap(torch.optim.Optimizer):
         """
         assert closure is None
         rate = self.param_groups[0]["lr"]
-        for stack in self._stacks:
+        for stack in self.stacks:
             _advance(stack, self.state[stack.members[0]], rate)
 
 
@@ -114,6 +114,7 @@ class _Stack:
     Attributes:
         members: as given.
         axes: 0, 1: the sides with a preconditioner.
+        sizes: (count, 2) rows and columns of each; shape: of the stack.
         padding: for each side (count, length): what lies beyond the end of a matrix.
     """
 
@@ -121,19 +122,19 @@ class _Stack:
         self.members = members
         self.axes = [axis for axis in (0, 1) if kind[axis] > 0]
         device = members[0].device
-        self._sizes = torch.tensor([_matrix_shape(p) for p in members])  # (count, 2)
-        rows, columns = self._sizes.amax(0).tolist()
-        self._shape = len(members), rows, columns
-        inside = (torch.arange(rows) < self._sizes[:, :1])[:, :, None] & (
-            torch.arange(columns) < self._sizes[:, 1:]
+        self.sizes = torch.tensor([_matrix_shape(p) for p in members])  # (count, 2)
+        rows, columns = self.sizes.amax(0).tolist()
+        self.shape = len(members), rows, columns
+        inside = (torch.arange(rows) < self.sizes[:, :1])[:, :, None] & (
+            torch.arange(columns) < self.sizes[:, 1:]
         )[:, None, :]
-        place = torch.full(self._shape, int(inside.sum()))
+        place = torch.full(self.shape, int(inside.sum()))
         place[inside] = torch.arange(int(inside.sum()))
         self._place = place.flatten().to(device)
         self._back = inside.flatten().nonzero()[:, 0].to(device)
         self._zero = members[0].new_zeros(1).detach()
         self.padding = [
-            (torch.arange(length) >= self._sizes[:, axis : axis + 1]).to(device)
+            (torch.arange(length) >= self.sizes[:, axis : axis + 1]).to(device)
             for axis, length in enumerate((rows, columns))
         ]
 
@@ -141,7 +142,7 @@ class _Stack:
         """Tensors like the members as a stack."""
         flat = [t.flatten() for t in tensors if t is not None]
         assert len(flat) == len(self.members), "every parameter needs a gradient"
-        return torch.cat([*flat, self._zero]).index_select(0, self._place).view(self._shape)
+        return torch.cat([*flat, self._zero]).index_select(0, self._place).view(self.shape)
 
     def add(self, stack: Tensor, factor: float) -> None:
         """Add a stack to the members."""
@@ -154,7 +155,7 @@ class _Stack:
         """Eigenvectors (count, n, n) of the matrices, the largest eigenvalue first."""
         basis = torch.eye(outer.shape[1], dtype=torch.float64).repeat(len(outer), 1, 1)
         here = outer.cpu().double()
-        for number, size in enumerate(self._sizes[:, axis].tolist()):
+        for number, size in enumerate(self.sizes[:, axis].tolist()):
             # Alone: padding would mix with the directions in which there is no gradient.
             found = torch.linalg.eigh(here[number, :size, :size])[1]
             basis[number, :size, :size] = found.flip(1)

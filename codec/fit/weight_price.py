@@ -23,6 +23,10 @@ class WeightPrice:
     Args:
         weights: by name: what they are shaped like, on their device.
         prior: what some of them are coded relative to.
+
+    Attributes:
+        prior, inverse: (n,) of all weights, in their order: what they are coded relative to, and
+            one over their steps.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], prior: Mapping[str, Tensor]) -> None:
@@ -35,14 +39,14 @@ class WeightPrice:
         steps = torch.tensor([2.0 ** typical_step(name) for name in self._names])
         self._tensor = tensor.to(some.device)
         self._average = (member / member.sum(0)).t().contiguous()
-        self._inverse = (1 / steps)[tensor].to(some)
-        self._prior = _flat([prior.get(n, torch.zeros_like(w)) for n, w in weights.items()])
+        self.inverse = (1 / steps)[tensor].to(some)
+        self.prior = _flat([prior.get(n, torch.zeros_like(w)) for n, w in weights.items()])
 
     def gradient(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """d bits / d weight, by name."""
-        symbols = (_flat([weights[n] for n in self._names]) - self._prior) * self._inverse
+        symbols = (_flat([weights[n] for n in self._names]) - self.prior) * self.inverse
         slope = -torch.log2(laplace_theta(self._average @ symbols.abs()))
-        found = slope[self._tensor] * torch.sign(symbols) * self._inverse
+        found = slope[self._tensor] * torch.sign(symbols) * self.inverse
         parts = torch.split(found, self._sizes)
         return {
             name: part.view(shape)

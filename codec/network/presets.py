@@ -116,6 +116,10 @@ FREE_PIXELS = 250_000
 times as much of the bits, priors stay ahead."""
 FREE_DENSITY, FREE_WIDE_DENSITY = 0.38, 0.71
 """Bits a pixel for the same: what those bits are in pictures of Kodak's size."""
+LONG_STEPS = 5000
+"""Steps from which fits without a prior begin earlier, and their wide network where others do."""
+LONG_FROM, LONG_DENSITY = 110_000, 0.28
+"""Bits of a transform coder, and bits a pixel, from which a fit of so many steps has no prior."""
 TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: a crop decodes only those that it touches."""
 
@@ -140,13 +144,16 @@ def core_network(height: int, width: int, lam: float, bits: float, steps: int = 
         lam: mean squared error per bit per pixel.
         bits: what a transform coder would spend (`codec.fit.budget.transform_bits`): where there
             are many, a wider network is worth the bits of its weights.
-        steps: of the fit: see `FREE_STEPS`.
+        steps: of the fit: see `FREE_STEPS` and `LONG_STEPS`.
     """
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
     free = steps >= FREE_STEPS and pixels >= FREE_PIXELS
-    free = free and bits >= max(FREE_FROM, FREE_DENSITY * pixels)
-    least = (FREE_WIDE_FROM, FREE_WIDE_DENSITY) if free else (WIDE_FROM, WIDE_DENSITY)
+    narrow, wide = (FREE_FROM, FREE_DENSITY), (FREE_WIDE_FROM, FREE_WIDE_DENSITY)
+    if steps >= LONG_STEPS:
+        narrow, wide = (LONG_FROM, LONG_DENSITY), narrow
+    free = free and bits >= max(narrow[0], narrow[1] * pixels)
+    least = wide if free else (WIDE_FROM, WIDE_DENSITY)
     prior = WIDE if bits >= max(least[0], least[1] * pixels) else NARROW
     return CoreConfig(
         levels=min(levels, max(1, (max(height, width) - 1).bit_length())),

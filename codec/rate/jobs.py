@@ -41,7 +41,7 @@ class GatherJob:
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, flags: Tensor, levels: Tensor) -> None:
-        self._inputs, self._targets, self._flags = inputs, targets, flags
+        self.input_numbers, self.target_numbers, self.flags = inputs, targets, flags
         self._used = inputs.flatten()
         self.size = targets.numel()
         self.levels = levels
@@ -49,11 +49,11 @@ class GatherJob:
 
     def load(self, known: Tensor) -> Tensor:
         """Inputs of the first layer: (rows, n)."""
-        return torch.cat([known[self._inputs], self._flags])
+        return torch.cat([known[self.input_numbers], self.flags])
 
     def targets(self, latents: Tensor) -> Tensor:
         """The latents to predict: (n,)."""
-        return latents[self._targets]
+        return latents[self.target_numbers]
 
     def store(self, grad: Tensor, back: Tensor) -> None:
         """Add gradients of the window and the parents (rows, n) to those of the latents."""
@@ -61,7 +61,7 @@ class GatherJob:
 
     def store_targets(self, grad: Tensor, back: Tensor) -> None:
         """Add gradients of the targets."""
-        grad.index_add_(0, self._targets, back)
+        grad.index_add_(0, self.target_numbers, back)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,27 @@
+"""Triton kernels of the steps of a fit on a GPU, one for each pass over the latents or the pixels.
+
+A step of a fit moves activations through memory many times when every operation is a kernel of
+its own. Here a layer's input is loaded once, and everything up to its gradients is computed in
+registers. Triton comes with torch's CUDA builds; without it fits run operation by operation.
+
+The modules of kernels import Triton, so they are imported where `fused_on` says that it is there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+
+__all__ = ["fused_on"]
+
+SWITCH = "COORDX_FUSED"
+"""Environment variable: 0 turns the kernels off."""
+
+
+def fused_on(device: torch.device) -> bool:
+    """Whether fits on this device use the kernels of this package."""
+    if device.type != "cuda" or os.environ.get(SWITCH) == "0":
+        return False
+    return importlib.util.find_spec("triton") is not None
