@@ -2,8 +2,8 @@
 # All that is to be measured on a CUDA GPU, in one command: bash tools/gpu.sh KODAK OUT [PUBLISHED.json]
 #
 # KODAK holds kodim01.png ... kodim24.png. Reports, tables and encodes go to OUT; the encodes of the 24
-# images (10,000 steps, 4 lambdas) are the longest part and come last: given again, the command
-# measures the rest anew and goes on with them. PUBLISHED.json has curves of others, the mean over
+# images (10,000 steps, 4 lambdas) are the longest part and come last, lambda by lambda, six at once:
+# given again, the command measures the rest anew and goes on with them. PUBLISHED.json has curves of others, the mean over
 # Kodak of VTM among them. PYTHON: interpreter with torch, numpy, constriction, pillow and
 # imageio-ffmpeg [python].
 set -euo pipefail
@@ -27,10 +27,14 @@ export PYTHONPATH="$PWD"
 images=$(seq -s, 1 24)
 failed=0
 
+if "$python" -c "import pytest, triton" 2>/dev/null; then
+  "$python" -m pytest -q tests/gpu || failed=1
+fi
 "$python" tools/gpu_check.py -o "$out/gpu_check.json" || failed=1
 "$python" tools/bench_core.py --device cuda --pixels 0.1,0.4,2,8 -o "$out/bench_core.json" \
   | tee "$out/bench_core.md"
-"$python" tools/rd_table.py run "$kodak" --device cuda --steps 10000 --items "$images" -o "$out/rd"
+"$python" tools/rd_table.py run "$kodak" --device cuda --steps 10000 --items "$images" --no-anchors \
+  --jobs 2 --fits 3 -o "$out/rd"
 "$python" tools/rd_table.py report -o "$out/rd" \
   ${published:+--published "$published" --against "VTM H.266 (CompressAI)"} | tee "$out/rd.md"
 exit $failed

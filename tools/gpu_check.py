@@ -4,7 +4,8 @@
    there too) and, within the tolerance of formats/SPEC.md, the same samples as on the CPU.
 2. A picture and a clip are fitted on CUDA and decode on both.
 3. Steps of core fusion replayed from a CUDA graph reach what called ones reach.
-4. Milliseconds of a fit step and of a decode, at several sizes; split against plain evaluation.
+4. Microseconds of a step by kernel, for both networks.
+5. Milliseconds of a fit step and of a decode, at several sizes; split against plain evaluation.
 
 Exit code 1 if a check fails. Needs constriction (carry its wheel where there is no index).
 """
@@ -119,6 +120,28 @@ def replayed(device: torch.device) -> dict[str, Any]:
     return found
 
 
+def kernels(device: torch.device) -> dict[str, dict[str, float]]:
+    """Microseconds that each kernel takes of a step of 768x512, by the width of the context."""
+    found = {}
+    for bits in (0, 10**9):
+        core = CoreCoordX(core_network(512, 768, 1e-3, bits), {"y": 512, "x": 768}, 3)
+        start_from_prior(core)
+        target = torch.rand(3, 512, 768, device=device)
+        fitter = CoreFitter(core.to(device), target, CoreFitConfig.of(1e-3, 10**6))
+        for _ in range(40):
+            fitter.advance()
+        activity = torch.profiler.ProfilerActivity.CUDA
+        with torch.profiler.profile(activities=[activity]) as profile:
+            for _ in range(20):
+                fitter.advance()
+            torch.cuda.synchronize()
+        rows = sorted(profile.key_averages(), key=lambda row: -row.self_device_time_total)
+        found[f"context of {core.config.width}"] = {
+            row.key[:60]: round(row.self_device_time_total / 20, 1) for row in rows[:24]
+        }
+    return found
+
+
 def timings(device: torch.device) -> list[dict[str, Any]]:
     """Fit step, decode, and split against plain, by size."""
     rows = []
@@ -168,6 +191,8 @@ def main() -> int:
     report["golden_failures"] = golden(args.device)
     report["round_trip"] = round_trip(args.device)
     report["steps"] = replayed(device)
+    if device.type == "cuda":
+        report["kernels"] = kernels(device)
     report["timings"] = timings(device)
     text = json.dumps(report, indent=1)
     print(text)

@@ -22,6 +22,7 @@ import os
 import sys
 import threading
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import torch
 import codec
 from codec.evaluate import Avif, Curve, Jpeg, QualityCodec, WebP, bd_rate, plot_curves, psnr
 from codec.evaluate.published import read_published
+from codec.network.presets import core_network
 from codec.signal import Samples
 from formats.atomic import write_bytes
 
@@ -48,8 +50,18 @@ DEFAULT_LAMBDAS = "0.01,0.004,0.001,0.0004"
 def measure(samples: Samples, name: str, lam: float, args: argparse.Namespace) -> dict[str, Any]:
     """Encode at one lambda and decode the file."""
     state = args.out / f"{name}.state"
+    network = None
+    if args.network is not None:
+        preset = core_network(*samples.shape[:2], lam, 0)
+        network = replace(preset, prior=0, width=args.network[0], hidden=args.network[1])
     encoded = codec.encode(
-        samples, lam=lam, steps=args.steps, device=args.device, state_path=state, resume=True
+        samples,
+        lam=lam,
+        steps=args.steps,
+        network=network,
+        device=args.device,
+        state_path=state,
+        resume=True,
     )
     path = args.out / f"{name}.crdx"
     encoded.save(path)
@@ -281,6 +293,12 @@ def main(arguments: list[str] | None = None) -> None:
     runner.add_argument("--device", default="cpu")
     runner.add_argument(
         "--share", type=kodak.share, default="0/1", metavar="I/N", help="this process's share"
+    )
+    runner.add_argument(
+        "--network",
+        type=lambda text: tuple(map(int, text.split("/"))),
+        metavar="WIDTH/HIDDEN",
+        help="units of the context and of the synthesis, without a prior, instead of the preset's",
     )
     runner.add_argument("--jobs", type=int, default=1, help="processes [%(default)s]")
     runner.add_argument(

@@ -31,8 +31,8 @@ from formats.core import CoreConfig
 
 CPU = torch.device("cpu")
 DEVICE = torch.device("cuda") if torch.cuda.is_available() else CPU
-# On a GPU products of gradients have the mantissa of a half.
-CLOSE = 1e-2 if torch.cuda.is_available() else 1e-4
+# On a GPU products have the mantissa of a half, here with a latent of 200 among the inputs.
+CLOSE = 5e-2 if torch.cuda.is_available() else 1e-4
 COLUMN = {name: number for number, name in enumerate(kernels.COLUMNS)}
 
 
@@ -315,12 +315,17 @@ def test_a_fit_ends_and_resumes(fused: Callable[[bool], None]) -> None:
     state = _copied(whole.state())
     assert isinstance(state, dict)
     again = fitter(24, noise=(0.2, 0.1))
-    again.restore(state)
+    again.restore(_copied(state))  # type: ignore[arg-type]
     for fit in (whole, again):
         fit.run()
         assert fit.finished
     if DEVICE == CPU:  # on a GPU sums come in any order
         torch.testing.assert_close(whole.latents, again.latents)
+    fused(False)  # and without kernels
+    other = fitter(24, noise=(0.2, 0.1))
+    other.restore(_copied(state))  # type: ignore[arg-type]
+    assert other.advance().step == 14
+    assert other.latents.isfinite().all()
     tensors, grids = again.result()
     assert len(tensors) == len(again.net.specs)
     assert [g.shape for g in grids] == again.shapes

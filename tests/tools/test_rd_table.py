@@ -91,6 +91,26 @@ def test_published_curves_are_compared_by_image_or_by_the_mean(
         table.main([*report, "VVC"])
 
 
+def test_several_processes_and_fits_measure_everything_once(
+    tmp_path: Path, table: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        Image.fromarray(picture(12, 16)).save(tmp_path / f"kodim0{number}.png")
+    out = tmp_path / "rd"
+    run = ["run", str(tmp_path), "-o", str(out), "--items", "1,2", "--lambdas", "0.01,0.004"]
+    run += ["--steps", "10", "--jobs", "2", "--fits", "2", "--no-anchors"]
+    table.main(run)
+    assert len(list(out.glob("*.json"))) == len(list(out.glob("*.crdx"))) == 4
+    assert capfd.readouterr().err.count(" dB") == 4
+    (out / "kodim2_0.01.json").unlink()
+    table.main(run)
+    assert capfd.readouterr().err.count(" dB") == 1
+    (out / "kodim2_0.01.json").unlink()
+    (tmp_path / "kodim02.png").write_bytes(b"no picture")
+    with pytest.raises(SystemExit, match="some were not measured"):
+        table.main(run)
+
+
 def test_items_are_whole_images_and_centre_crops(tmp_path: Path, kodak: ModuleType) -> None:
     whole = picture(24, 32)
     Image.fromarray(whole).save(tmp_path / "kodim05.png")

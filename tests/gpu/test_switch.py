@@ -1,0 +1,22 @@
+"""When fits use the kernels."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from codec.gpu import SWITCH, fused_on
+
+
+def test_kernels_are_for_cuda_where_triton_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert fused_on(torch.device("cuda"))
+    assert not fused_on(torch.device("cpu"))
+    monkeypatch.setenv(SWITCH, "0")
+    assert not fused_on(torch.device("cuda"))
+    monkeypatch.setenv(SWITCH, "1")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not fused_on(torch.device("cuda"))
