@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from formats.errors import InputError
 
-__all__ = ["pick_device"]
+__all__ = ["on_device", "pick_device"]
+
+
+def on_device(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """A block in which a GPU is the current one: streams, graphs and kernels of Triton go there."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def pick_device(name: str) -> torch.device:

@@ -14,7 +14,7 @@ import torch
 
 from codec.checkpoint import Checkpoint
 from codec.core_work import CoreWork
-from codec.device import pick_device
+from codec.device import on_device, pick_device
 from codec.fit.budget import network_bits
 from codec.options import EncodeOptions
 from codec.rank_work import RankWork
@@ -82,7 +82,8 @@ def encode_media(
     parts = (media, options, survey, device, checkpoint, progress)
     work: Work
     work = CoreWork(*parts) if partition is None else RankWork(*parts, partition=partition)
-    return work.run(started)
+    with on_device(device):
+        return work.run(started)
 
 
 def _key(media: Media, options: EncodeOptions, survey: Survey) -> str:

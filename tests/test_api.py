@@ -406,7 +406,8 @@ def test_wrong_arrays_are_named(source: Any, words: str) -> None:
 def test_long_fits_start_from_no_prior(
     monkeypatch: pytest.MonkeyPatch, steps: int, prior: bool
 ) -> None:
-    for name, value in {"STEPS": 12, "PIXELS": 0, "FROM": 0, "DENSITY": 0}.items():
+    shapes = ((0, 0, 16, 32),)
+    for name, value in {"STEPS": 12, "PIXELS": 0, "SHAPES": shapes}.items():
         monkeypatch.setattr(f"codec.network.presets.FREE_{name}", value)
     settings, made = CoreFitConfig.of, []
 

@@ -86,7 +86,7 @@ def step_time(
     config = core_network(height, width, lam, transform_bits(signal, lam), budget)
     net = CoreCoordX(config, {"y": height, "x": width}, channels)
     start_from_prior(net)
-    fit = CoreFitConfig.of(lam, 10**6)
+    fit = CoreFitConfig.of(lam, 10_000)
     fitter = CoreFitter(net.to(device), signal, fit)
     return config.width, median(fitter.advance, repeats)
 

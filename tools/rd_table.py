@@ -76,6 +76,7 @@ def measure(samples: Samples, name: str, lam: float, args: argparse.Namespace) -
         "seconds": encoded.stats.seconds,
         "steps": encoded.stats.steps,
         "device": encoded.stats.device,
+        "network": args.network,
         "threads": torch.get_num_threads(),
     }
 
@@ -131,7 +132,7 @@ def _work(args: argparse.Namespace, waiting: Any) -> None:
     failed = []
 
     def one_after_the_other() -> None:
-        own = torch.cuda.Stream() if args.device.startswith("cuda") else None
+        own = torch.cuda.Stream(args.device) if args.device.startswith("cuda") else None
         with torch.cuda.stream(own):
             while (job := waiting.get()) is not None:
                 try:
@@ -281,6 +282,21 @@ def _curve(name: str, points: list[tuple[float, float]]) -> Curve:
     return Curve(name, tuple(p[0] for p in points), tuple(p[1] for p in points))
 
 
+def _count(text: str) -> int:
+    """A number of at least one; for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _units(text: str) -> tuple[int, int]:
+    """WIDTH/HIDDEN; for argparse."""
+    width, _, hidden = text.partition("/")
+    if not (width.isdecimal() and hidden.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected WIDTH/HIDDEN, got {text!r}")
+    return int(width), int(hidden)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -296,13 +312,13 @@ def main(arguments: list[str] | None = None) -> None:
     )
     runner.add_argument(
         "--network",
-        type=lambda text: tuple(map(int, text.split("/"))),
+        type=_units,
         metavar="WIDTH/HIDDEN",
         help="units of the context and of the synthesis, without a prior, instead of the preset's",
     )
-    runner.add_argument("--jobs", type=int, default=1, help="processes [%(default)s]")
+    runner.add_argument("--jobs", type=_count, default=1, help="processes [%(default)s]")
     runner.add_argument(
-        "--fits", type=int, default=1, help="fits at once in each, for a GPU [%(default)s]"
+        "--fits", type=_count, default=1, help="fits at once in each, for a GPU [%(default)s]"
     )
     runner.add_argument("--no-anchors", action="store_true", help="neither JPEG, WebP nor AVIF")
     runner.add_argument("--items", default=DEFAULT_ITEMS)

@@ -16,6 +16,7 @@ Every constant was compared in docs/experiments.md.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -109,6 +110,7 @@ class CoreFitter:
         self.real_weights: dict[str, Tensor] = {}
         self._seen = (math.nan, math.nan)
         self._record = True
+        self._undecided = True  # whether there are kernels
         self._fused: FusedStep | None = None
         self._generator = torch.Generator(device=target.device)
 
@@ -119,7 +121,7 @@ class CoreFitter:
     def call_steps(self) -> None:
         """Launch every step anew even where steps can be recorded."""
         self._terms = Replay(self._evaluate_terms, None)
-        self._record, self._fused = False, None
+        self._record, self._undecided, self._fused = False, True, None
 
     @property
     def steps_recorded(self) -> bool:
@@ -224,15 +226,29 @@ class CoreFitter:
     def _fused_step(self, stage: str) -> tuple[Tensor, Tensor] | None:
         """The same in kernels made for it, where there are such; the first step makes the
         optimisers' states."""
-        if self._fused is None and self.step > 0 and fused_on(self.latents.device):
-            self._fused = self._kernels()
+        if self._undecided and self.step > 0:
+            self._undecided = False
+            if fused_on(self.latents.device):
+                self._fused = self._kernels()
         return None if self._fused is None else self._fused(self.step, stage == "soft")
 
     def _kernels(self) -> FusedStep | None:
+        """The kernels of a step; None where there are none for this fit, or they do not run."""
+        try:
+            return self._built()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a compiler that is missing, a device that is too small
+            warnings.warn(f"steps go without kernels of their own: {error!r}", stacklevel=2)
+            return None
+
+    def _built(self) -> FusedStep | None:
         from codec.gpu.step import FusedStep, Parts, supported  # Triton is not everywhere
 
-        soap, jobs = self.networks, self.rate.jobs
-        if not (isinstance(soap, Soap) and supported(jobs, soap)):
+        soap, jobs, shape = self.networks, self.rate.jobs, self.net.config
+        if not isinstance(soap, Soap):
+            return None
+        if not supported(self.config, shape, self.pixels, jobs, soap):
             return None
         parameters = list(self.net.parameters())
         flat = torch.cat([p.detach().flatten() for p in parameters])
@@ -339,7 +355,8 @@ class CoreFitter:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state`."""
-        self.step, self._fused = state["step"], None
+        self.step = state["step"]
+        self._undecided, self._fused = True, None
         with torch.no_grad():
             self.latents.copy_(state["latents"])
         self.net.assign(state["weights"])

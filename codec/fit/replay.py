@@ -7,20 +7,23 @@ all tensors; replaying it is one launch.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Recorder", "Replay", "cuda_graph", "recorder_of"]
+__all__ = ["Recorder", "Replay", "cuda_graph", "recorder_of", "recording"]
 
 Result = TypeVar("Result")
 
 Recorder = Callable[[Callable[[], Result]], tuple[Result, Callable[[], None]]]
 """Takes a computation; returns its results and what computes them anew, in the same tensors."""
 
+_one_at_a_time = threading.Lock()
 WARM_UP = 2
 """Calls before the recording: libraries allocate their workspaces at the first ones."""
 
@@ -90,9 +93,19 @@ def cuda_graph(function: Callable[[], Result]) -> tuple[Result, Callable[[], Non
             function()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with recording(graph):
         result = function()
     return result, graph.replay
+
+
+@contextlib.contextmanager
+def recording(graph: torch.cuda.CUDAGraph) -> Iterator[None]:
+    """A block whose kernels are recorded instead of launched.
+
+    Other threads may have fits of their own, and go on with them.
+    """
+    with _one_at_a_time, torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        yield
 
 
 def recorder_of(device: torch.device) -> Recorder[Result] | None:

@@ -5,7 +5,8 @@ them, runs the layers forward and backward in registers, adds the slopes to the 
 latents that were seen, and keeps the sums for the gradients of the weights until it ends.
 
 Where the inputs of a latent are follows from its number, the width of its grid and the place of
-its parent; which of them a decoder knows is 25 bits.
+its parent; which of the 25 a decoder knows, and
+the five flags, are 30 bits.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _pack(
         tl.store(packed + w, value)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["blocks"])
 def _context_pass(
     latents,
     targets,

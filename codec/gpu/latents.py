@@ -28,7 +28,7 @@ def _soft(x, temperature, factor):
     return middle + factor * t, (1 - t * t) * (factor / temperature)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed"])
 def _soft_round_noisy(
     latents,
     softened,
@@ -63,9 +63,9 @@ def _adam(
     settings,
     counter,
     count,
+    epsilon,
     BETA1: tl.constexpr,
     BETA2: tl.constexpr,
-    EPSILON: tl.constexpr,
     COLUMNS: tl.constexpr,
     SIZE: tl.constexpr,
 ):
@@ -81,7 +81,7 @@ def _adam(
     x = tl.load(latents + at, mask=inside, other=0.0)
     tl.store(mean + at, m, mask=inside)
     tl.store(square + at, v, mask=inside)
-    tl.store(latents + at, x - rate * m / (tl.sqrt(v) * second + EPSILON), mask=inside)
+    tl.store(latents + at, x - rate * m / (tl.sqrt(v) * second + epsilon), mask=inside)
 
 
 @triton.jit
@@ -144,9 +144,9 @@ def adam(
         settings,
         counter,
         latents.numel(),
+        epsilon,
         BETA1=betas[0],
         BETA2=betas[1],
-        EPSILON=epsilon,
         COLUMNS=len(COLUMNS),
         SIZE=BLOCK,
     )

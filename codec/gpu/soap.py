@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from codec.fit.soap import BETA, EPSILON, LONGEST, Soap
+from codec.fit.soap import BETA, EPSILON, Soap
 
 __all__ = ["FusedSoap", "fits"]
 
@@ -214,9 +214,8 @@ def _turn(
 
 def fits(soap: Soap) -> bool:
     """Whether all matrices of an optimiser are small enough, and their sides preconditioned."""
-    return (
-        all(max(stack.shape[1:]) <= LARGEST and stack.axes in ([], [0, 1]) for stack in soap.stacks)
-        and LARGEST <= LONGEST
+    return all(
+        max(stack.shape[1:]) <= LARGEST and stack.axes in ([], [0, 1]) for stack in soap.stacks
     )
 
 
@@ -248,6 +247,7 @@ class FusedSoap:
         self.soap, self.weights = soap, weights
         self.clip, self.price, self.prior, self.inverse = clip, price, prior, inverse
         self.settings, self.counter = settings, counter
+        assert all(t.is_contiguous() for t in self.states())
         members = [p for stack in soap.stacks for p in stack.members]
         starts = {id(p): self._start(p) for p in members}
         self.places = self._table([[starts[id(p)], p.numel()] for p in members])
@@ -262,6 +262,11 @@ class FusedSoap:
             )
             for stack in soap.stacks
         ]
+
+    def states(self) -> list[Tensor]:
+        """What steps and turns change besides the weights."""
+        states = (self.soap.state[stack.members[0]] for stack in self.soap.stacks)
+        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
     def _start(self, p: Tensor) -> int:
         return (p.data_ptr() - self.weights.data_ptr()) // 4

@@ -1,6 +1,6 @@
 """A whole step of a fit on a GPU as one launch.
 
-The loss, its gradients and both optimisers are some fifty kernels. They read the settings of the
+The loss, its gradients and both optimisers are some forty kernels. They read the settings of the
 step from a table on the device, where the step is counted too, so a CUDA graph of one step is all
 steps: the host says when, and every tenth time looks at what came out.
 """
@@ -8,7 +8,6 @@ steps: the host says when, and every tenth time looks at what came out.
 from __future__ import annotations
 
 import math
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from codec.fit.core_config import CoreFitConfig
+from codec.fit.replay import recording
 from codec.fit.soap import BETA, EVERY, Soap
 from codec.fit.weight_price import WeightPrice
 from codec.gpu.context import FusedContext
@@ -31,9 +31,10 @@ from formats.core import CoreConfig
 
 __all__ = ["FusedStep", "Parts", "supported"]
 
-CALLS = 2
-"""Steps that are launched kernel by kernel before one is recorded: they compile kernels."""
-_recording = threading.Lock()
+MOST_STEPS = 250_000
+"""Of a fit whose settings go into a table."""
+MOST_SAMPLES = 2**31 - 1
+"""Of all features: kernels count them with 32 bits."""
 
 
 class Parts(NamedTuple):
@@ -69,6 +70,9 @@ class FusedStep:
         parts: what they work on.
         step: number of the next one, at least 1.
         record: whether steps become a CUDA graph.
+
+    Raises:
+        Exception: of many kinds, where Triton cannot compile or the device cannot run a kernel.
     """
 
     def __init__(self, parts: Parts, step: int, record: bool) -> None:
@@ -103,8 +107,24 @@ class FusedStep:
         *sums, self._grad, self._scratch = torch.split(self._zeros, sizes)
         self._sums = Sums(*sums)
         self._softened, self._slopes = torch.empty(2, len(latents), device=latents.device).unbind()
+        self._try()
         self._step = _Recorded(self._compute, record)
         self._tenth = _Recorded(self._turn, record)
+
+    def _try(self) -> None:
+        """A step that leaves everything as it was: what cannot run fails here."""
+        state = self.parts.adam.state[self.parts.latents]
+        moved = [self.parts.latents, self.parts.weights, self._counter, *self._soap.states()]
+        moved += [state["exp_avg"], state["exp_avg_sq"]]
+        before = [value.clone() for value in moved]
+        try:
+            self._compute()
+            self._turn()
+            if self.parts.latents.device.type == "cuda":
+                torch.cuda.synchronize(self.parts.latents.device)
+        finally:
+            for value, old in zip(moved, before, strict=True):
+                value.copy_(old)
 
     @property
     def recorded(self) -> bool:
@@ -158,9 +178,12 @@ class FusedStep:
         shrink_rows(self.parts.named)
 
 
-def supported(jobs: Sequence[Job], soap: Soap) -> bool:
+def supported(
+    config: CoreFitConfig, network: CoreConfig, pixels: int, jobs: Sequence[Job], soap: Soap
+) -> bool:
     """Whether there are kernels for a fit."""
-    return all(isinstance(job, GatherJob) for job in jobs) and fits(soap)
+    small = config.steps <= MOST_STEPS and (network.levels + 1) * pixels <= MOST_SAMPLES
+    return small and all(isinstance(job, GatherJob) for job in jobs) and fits(soap)
 
 
 def _settings(config: CoreFitConfig) -> Tensor:
@@ -184,11 +207,13 @@ def _settings(config: CoreFitConfig) -> Tensor:
 
 
 class _Recorded:
-    """A computation without arguments that changes things, recorded after some calls."""
+    """A computation without arguments that changes things; its first call records it.
+
+    Its kernels have run before.
+    """
 
     def __init__(self, function: Callable[[], None], record: bool) -> None:
         self._function, self._record = function, record
-        self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
     @property
@@ -197,10 +222,9 @@ class _Recorded:
         return self._graph is not None
 
     def __call__(self) -> None:
-        if self._graph is None and self._record and self._calls >= CALLS:
+        if self._graph is None and self._record:
             self._capture()
         if self._graph is None:
-            self._calls += 1
             self._function()
         else:
             self._graph.replay()
@@ -208,8 +232,7 @@ class _Recorded:
     def _capture(self) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads may have fits of their own, and go on with them.
-            with _recording, torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with recording(graph):
                 self._function()
         except torch.OutOfMemoryError:
             raise

@@ -1,4 +1,4 @@
-"""The layers from features to samples, and back from the error, with no activation in memory.
+"""The layers from features to samples, and back from the error, hidden ones never in memory.
 
 The 1x1 layers are products of tiles (codec/network/tail.py); hidden activations are computed a
 second time on the way back. The 3x3 layers have three channels or so: a thread has a sample.

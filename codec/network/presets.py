@@ -106,20 +106,18 @@ about half as many."""
 WIDE_DENSITY = 1.3
 """Bits a pixel of a transform coder from which its time is worth it in a shorter fit: below, a
 decoder that has few symbols to decode would take half as long again."""
-FREE_STEPS = 2000
+FREE_STEPS, LONG_STEPS = 2000, 5000
 """Steps from which a picture of many bits is fitted without a prior: what pictures have in common
-holds a longer fit back, and its own network becomes worth its bits."""
-FREE_FROM, FREE_WIDE_FROM = 150_000, 280_000
-"""Bits of a transform coder from which that is so, and from which its network is the wide one."""
+holds a longer fit back, and its own network becomes worth its bits; and from which it is one of
+`LONG_SHAPES`."""
 FREE_PIXELS = 250_000
 """Pixels from which that is so. Kodak's pictures gain; on quarters of them, whose weights are four
 times as much of the bits, priors stay ahead."""
-FREE_DENSITY, FREE_WIDE_DENSITY = 0.38, 0.71
-"""Bits a pixel for the same: what those bits are in pictures of Kodak's size."""
-LONG_STEPS = 5000
-"""Steps from which fits without a prior begin earlier, and their wide network where others do."""
-LONG_FROM, LONG_DENSITY = 110_000, 0.28
-"""Bits of a transform coder, and bits a pixel, from which a fit of so many steps has no prior."""
+FREE_SHAPES = ((150_000, 0.38, 16, 32), (280_000, 0.71, 32, 48))
+LONG_SHAPES = ((80_000, 0.2, 16, 32), (150_000, 0.38, 24, 48), (300_000, 0.76, 32, 48))
+"""Networks without a prior: bits of a transform coder and bits a pixel from which a picture has
+one, and its units of context and synthesis. The bits a pixel are what those bits are in pictures
+of Kodak's size."""
 TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: a crop decodes only those that it touches."""
 
@@ -148,17 +146,16 @@ def core_network(height: int, width: int, lam: float, bits: float, steps: int = 
     """
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
-    free = steps >= FREE_STEPS and pixels >= FREE_PIXELS
-    narrow, wide = (FREE_FROM, FREE_DENSITY), (FREE_WIDE_FROM, FREE_WIDE_DENSITY)
-    if steps >= LONG_STEPS:
-        narrow, wide = (LONG_FROM, LONG_DENSITY), narrow
-    free = free and bits >= max(narrow[0], narrow[1] * pixels)
-    least = wide if free else (WIDE_FROM, WIDE_DENSITY)
-    prior = WIDE if bits >= max(least[0], least[1] * pixels) else NARROW
+    prior = WIDE if bits >= max(WIDE_FROM, WIDE_DENSITY * pixels) else NARROW
+    shape = prior_shape(prior)
+    if steps >= FREE_STEPS and pixels >= FREE_PIXELS:
+        for least, density, units, hidden in LONG_SHAPES if steps >= LONG_STEPS else FREE_SHAPES:
+            if bits >= max(least, density * pixels):
+                prior, shape = 0, {"width": units, "hidden": hidden}
     return CoreConfig(
         levels=min(levels, max(1, (max(height, width) - 1).bit_length())),
-        **prior_shape(prior),
-        prior=0 if free else prior,
+        **shape,
+        prior=prior,
         tile=10 if pixels > TILED_PIXELS else 0,
         gain=latent_gain(lam),
     )

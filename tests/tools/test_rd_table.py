@@ -109,6 +109,10 @@ def test_several_processes_and_fits_measure_everything_once(
     (tmp_path / "kodim02.png").write_bytes(b"no picture")
     with pytest.raises(SystemExit, match="some were not measured"):
         table.main(run)
+    for wrong in (["--jobs", "0"], ["--fits", "two"], ["--network", "16"]):
+        with pytest.raises(SystemExit):
+            table.main(["run", str(tmp_path), *wrong])
+        assert f"argument {wrong[0]}: expected" in capfd.readouterr().err
 
 
 def test_items_are_whole_images_and_centre_crops(tmp_path: Path, kodak: ModuleType) -> None:
