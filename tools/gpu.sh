@@ -3,9 +3,9 @@
 #
 # KODAK holds kodim01.png ... kodim24.png. Reports, tables and encodes go to OUT; the encodes of the 24
 # images (10,000 steps, 4 lambdas) are the longest part and come last, lambda by lambda, six at once:
-# given again, the command measures the rest anew and goes on with them. PUBLISHED.json has curves of others, the mean over
-# Kodak of VTM among them. PYTHON: interpreter with torch, numpy, constriction, pillow and
-# imageio-ffmpeg [python].
+# given again, the command measures the rest anew and goes on with them. PUBLISHED.json has curves of
+# others, the mean over Kodak of VTM among them. PYTHON: interpreter with torch, numpy, constriction,
+# pillow and imageio-ffmpeg [python].
 set -euo pipefail
 if [ $# -lt 2 ]; then
   sed -n '2,8s/^# \{0,1\}//p' "$0"

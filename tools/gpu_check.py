@@ -100,6 +100,14 @@ def round_trip(device: str) -> dict[str, Any]:
     return found
 
 
+def core_fitter(signal: torch.Tensor, steps: int, bits: float = 0) -> CoreFitter:
+    """A fit of a picture (3, height, width); `bits`: see `core_network`."""
+    height, width = signal.shape[1:]
+    net = CoreCoordX(core_network(height, width, 1e-3, bits), {"y": height, "x": width}, 3)
+    start_from_prior(net)
+    return CoreFitter(net.to(signal.device), signal, CoreFitConfig.of(1e-3, steps))
+
+
 def replayed(device: torch.device) -> dict[str, Any]:
     """A fit whose steps are replayed beside one whose steps are called."""
     y, x = np.mgrid[0:256, 0:384]
@@ -107,9 +115,7 @@ def replayed(device: torch.device) -> dict[str, Any]:
     signal = to_signal(np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8), 8, device)
     found: dict[str, Any] = {}
     for name in ("called", "replayed"):
-        net = CoreCoordX(core_network(256, 384, 1e-3, 0), {"y": 256, "x": 384}, 3)
-        start_from_prior(net)
-        fitter = CoreFitter(net.to(device), signal, CoreFitConfig.of(1e-3, 1000))
+        fitter = core_fitter(signal, 1000)
         if name == "called":
             fitter.call_steps()
         for _ in range(200):
@@ -124,10 +130,7 @@ def kernels(device: torch.device) -> dict[str, dict[str, float]]:
     """Microseconds that each kernel takes of a step of 768x512, by the width of the context."""
     found = {}
     for bits in (0, 10**9):
-        core = CoreCoordX(core_network(512, 768, 1e-3, bits), {"y": 512, "x": 768}, 3)
-        start_from_prior(core)
-        target = torch.rand(3, 512, 768, device=device)
-        fitter = CoreFitter(core.to(device), target, CoreFitConfig.of(1e-3, 10_000))
+        fitter = core_fitter(torch.rand(3, 512, 768, device=device), 10_000, bits)
         for _ in range(40):
             fitter.advance()
         assert fitter.steps_recorded
@@ -137,7 +140,7 @@ def kernels(device: torch.device) -> dict[str, dict[str, float]]:
                 fitter.advance()
             torch.cuda.synchronize()
         rows = sorted(profile.key_averages(), key=lambda row: -row.self_device_time_total)
-        found[f"context of {core.config.width}"] = {
+        found[f"context of {fitter.net.config.width}"] = {
             row.key[:60]: round(row.self_device_time_total / 20, 1) for row in rows
         }
     return found
@@ -155,10 +158,8 @@ def timings(device: torch.device) -> list[dict[str, Any]]:
         step = median_ms(fitter.advance, 20, device)
         core_steps = {}
         for bits in (0, 10**9):  # the narrow context and the wide one
-            core = CoreCoordX(core_network(height, width, 1e-3, bits), lengths, 3)
-            start_from_prior(core)
-            core_fitter = CoreFitter(core.to(device), signal, CoreFitConfig.of(1e-3, 10_000))
-            core_steps[core.config.width] = median_ms(core_fitter.advance, 20, device)
+            core = core_fitter(signal, 10_000, bits)
+            core_steps[core.net.config.width] = median_ms(core.advance, 20, device)
         still = net.requires_grad_(False)
         row: dict[str, Any] = {
             "size": f"{width}x{height}",

@@ -103,7 +103,7 @@ def anchor_points(samples: Samples) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> None:
     """Measure what is missing, the short encodes first, then lambda by lambda."""
     args.out.mkdir(parents=True, exist_ok=True)
-    items = sorted(args.items.split(","), key=lambda item: "@" not in item)
+    items = args.items.split(",")
     jobs: list[Job] = [(item, lam) for lam in args.lambdas for item in items]
     jobs.sort(key=lambda job: "@" not in job[0])
     jobs += [(item, None) for item in items if not args.no_anchors]

@@ -257,7 +257,7 @@ class CoreFitter:
             parameter.data = view.view(parameter.shape)
         parts = Parts(
             self.config,
-            self.net.config,
+            shape,
             self.target,
             [job for job in jobs if isinstance(job, GatherJob)],
             self.latents,

@@ -7,16 +7,15 @@ all tensors; replaying it is one launch.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Recorder", "Replay", "cuda_graph", "recorder_of", "recording"]
+__all__ = ["Recorder", "Replay", "cuda_graph", "recorder_of"]
 
 Result = TypeVar("Result")
 
@@ -44,34 +43,31 @@ class Replay(Generic[Result]):
         self._function, self._recorder = function, recorder
         self._calls = 0
         self._inputs: list[Tensor] = []
-        self._replay: Callable[[], None] | None = None
-        self._result: Result | None = None
+        self._recording: tuple[Result, Callable[[], None]] | None = None
 
     def __call__(self, *inputs: Tensor) -> Result:
         """The function's result for these inputs."""
         self._calls += 1
-        if self._replay is None:
-            if self._recorder is None or self._calls == 1:
-                return self._function(*inputs)
+        if self._recording is None and self._recorder is not None and self._calls > 1:
             self._record(inputs)
-            if self._replay is None:
-                return self._function(*inputs)
+        if self._recording is None:
+            return self._function(*inputs)
         for place, value in zip(self._inputs, inputs, strict=True):
             place.copy_(value)
-        self._replay()
-        assert self._result is not None
-        return self._result
+        result, replay = self._recording
+        replay()
+        return result
 
     @property
     def recorded(self) -> bool:
         """Whether the next call is a replay."""
-        return self._replay is not None
+        return self._recording is not None
 
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         assert self._recorder is not None
         self._inputs = [value.clone() for value in inputs]
         try:
-            self._result, self._replay = self._recorder(lambda: self._function(*self._inputs))
+            self._recording = self._recorder(lambda: self._function(*self._inputs))
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -80,8 +76,14 @@ class Replay(Generic[Result]):
             self._recorder = None
 
 
-def cuda_graph(function: Callable[[], Result]) -> tuple[Result, Callable[[], None]]:
+def cuda_graph(
+    function: Callable[[], Result], warm_up: int = WARM_UP
+) -> tuple[Result, Callable[[], None]]:
     """Record a computation as a CUDA graph.
+
+    Args:
+        function: the computation.
+        warm_up: calls before; none for one that changes what it starts from.
 
     Raises:
         RuntimeError: it does what a graph cannot hold.
@@ -89,23 +91,14 @@ def cuda_graph(function: Callable[[], Result]) -> tuple[Result, Callable[[], Non
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
+        for _ in range(warm_up):
             function()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with recording(graph):
+    # Other threads may have fits of their own, and go on with them.
+    with _one_at_a_time, torch.cuda.graph(graph, capture_error_mode="thread_local"):
         result = function()
     return result, graph.replay
-
-
-@contextlib.contextmanager
-def recording(graph: torch.cuda.CUDAGraph) -> Iterator[None]:
-    """A block whose kernels are recorded instead of launched.
-
-    Other threads may have fits of their own, and go on with them.
-    """
-    with _one_at_a_time, torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        yield
 
 
 def recorder_of(device: torch.device) -> Recorder[Result] | None:

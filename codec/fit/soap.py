@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Soap"]
+__all__ = ["Soap", "bias_of"]
 
 BETA = 0.95
 """Of the averages of gradients, of their squares and of the preconditioners: Cool-chic 5's."""
@@ -63,6 +63,11 @@ class Soap(torch.optim.Optimizer):
             _advance(stack, self.state[stack.members[0]], rate)
 
 
+def bias_of(count: int) -> float:
+    """What makes up for averages that began at zero, `count` >= 1 steps ago."""
+    return math.sqrt(1 - BETA**count) / (1 - BETA**count)
+
+
 def _advance(stack: _Stack, state: dict[str, Any], rate: float) -> None:
     gradient = stack.gather([p.grad for p in stack.members])
     if not state:
@@ -80,8 +85,7 @@ def _advance(stack: _Stack, state: dict[str, Any], rate: float) -> None:
     square.lerp_(_rotate(gradient, state, stack.axes).square_(), 1 - BETA)
     change = _rotate(mean, state, stack.axes) / square.sqrt().add_(EPSILON)
     change = _rotate(change, state, stack.axes, back=True)
-    bias = math.sqrt(1 - BETA**count) / (1 - BETA**count)
-    stack.add(change, -rate * bias)
+    stack.add(change, -rate * bias_of(count))
     for axis in stack.axes:
         state[f"outer{axis}"].lerp_(_outer(gradient, axis), 1 - BETA)
     if count % EVERY == 0:

@@ -15,7 +15,7 @@ import os
 
 import torch
 
-__all__ = ["fused_on"]
+__all__ = ["fused_on", "tile_side"]
 
 SWITCH = "COORDX_FUSED"
 """Environment variable: 0 turns the kernels off."""
@@ -30,3 +30,8 @@ def fused_on(device: torch.device) -> bool:
     if importlib.util.find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(device) >= LEAST
+
+
+def tile_side(length: int) -> int:
+    """Rows or columns of a tile that holds so many: products take powers of two from 16 on."""
+    return max(16, 1 << (length - 1).bit_length())

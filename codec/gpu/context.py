@@ -5,8 +5,7 @@ them, runs the layers forward and backward in registers, adds the slopes to the 
 latents that were seen, and keeps the sums for the gradients of the weights until it ends.
 
 Where the inputs of a latent are follows from its number, the width of its grid and the place of
-its parent; which of the 25 a decoder knows, and
-the five flags, are 30 bits.
+its parent; which of the 25 a decoder knows, and the five flags, are 30 bits.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from codec.gpu import tile_side
 from codec.gpu.sums import Sums
 from codec.rate.context import LARGEST, LEAST, NATS, UNIT
 from codec.rate.jobs import GatherJob
@@ -289,7 +289,7 @@ class FusedContext:
             for name, start in starts.items()
             if name.startswith(prefix)
         }
-        self.width = max(16, triton.next_power_of_2(config.width))
+        self.width = tile_side(config.width)
         size = self.width * (ROWS + self.width + 3)
         self.packed = torch.empty(size, device=jobs[0].target_numbers.device)
         parts = [_addresses(job, shapes) for job in jobs]

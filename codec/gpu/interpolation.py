@@ -134,6 +134,16 @@ def _taps(kernels, level, SIZE: tl.constexpr, at, near, inside, stride, offset):
 
 
 @triton.jit
+def _level_of(layout, level):
+    """What a kernel needs to know of a level: a row of the layout (see `_Axis`)."""
+    row = layout + level * 9
+    source, source_stride, length = tl.load(row), tl.load(row + 1), tl.load(row + 2)
+    lines, out, out_stride = tl.load(row + 3), tl.load(row + 4), tl.load(row + 5)
+    samples, stride, offset = tl.load(row + 6), tl.load(row + 7), tl.load(row + 8)
+    return source, source_stride, length, lines, out, out_stride, samples, stride, offset
+
+
+@triton.jit
 def _expand(
     source,
     kernels,
@@ -150,16 +160,9 @@ def _expand(
     at = tl.load(tile + 2) + tl.arange(0, 64)
     start = tl.load(tile + 3)
     chunks = tl.load(tile + 4)
-    info = layout + level * 9
-    source += tl.load(info)
-    source_stride = tl.load(info + 1)
-    length = tl.load(info + 2)
-    lines = tl.load(info + 3)
-    out += tl.load(info + 4)
-    out_stride = tl.load(info + 5)
-    samples = tl.load(info + 6)
-    stride = tl.load(info + 7)
-    offset = tl.load(info + 8)
+    of = _level_of(layout, level)
+    source, source_stride, length, lines = source + of[0], of[1], of[2], of[3]
+    out, out_stride, samples, stride, offset = out + of[4], of[5], of[6], of[7], of[8]
     total = tl.zeros([64, 64], tl.float32)
     chunk = 0
     while chunk < chunks:
@@ -213,16 +216,9 @@ def _contract(
     near = tl.load(tile + 2) + tl.arange(0, 16)
     start = tl.load(tile + 3)
     chunks = tl.load(tile + 4)
-    info = layout + level * 9
-    into += tl.load(info)
-    into_stride = tl.load(info + 1)
-    length = tl.load(info + 2)
-    lines = tl.load(info + 3)
-    slopes += tl.load(info + 4)
-    slopes_stride = tl.load(info + 5)
-    samples = tl.load(info + 6)
-    stride = tl.load(info + 7)
-    offset = tl.load(info + 8)
+    of = _level_of(layout, level)
+    into, into_stride, length, lines = into + of[0], of[1], of[2], of[3]
+    slopes, slopes_stride, samples, stride, offset = slopes + of[4], of[5], of[6], of[7], of[8]
     if DOWN:
         total = tl.zeros([16, 64], tl.float32)
     else:
@@ -302,16 +298,9 @@ def _correlate(
     first = tl.load(tile + 1)
     at = tl.load(tile + 2) + tl.arange(0, 64)
     near = tl.load(tile + 3) + tl.arange(0, 16)
-    info = layout + level * 9
-    source += tl.load(info)
-    source_stride = tl.load(info + 1)
-    length = tl.load(info + 2)
-    lines = tl.load(info + 3)
-    slopes += tl.load(info + 4)
-    slopes_stride = tl.load(info + 5)
-    samples = tl.load(info + 6)
-    stride = tl.load(info + 7)
-    offset = tl.load(info + 8)
+    of = _level_of(layout, level)
+    source, source_stride, length, lines = source + of[0], of[1], of[2], of[3]
+    slopes, slopes_stride, samples, stride, offset = slopes + of[4], of[5], of[6], of[7], of[8]
     held = tl.minimum(tl.maximum(near, 0), length - 1)
     total = tl.zeros([64, 16], tl.float32)
     for chunk in range(LINES // 64):

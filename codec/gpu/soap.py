@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from codec.fit.soap import BETA, EPSILON, Soap
+from codec.gpu import tile_side
 
 __all__ = ["FusedSoap", "fits"]
 
@@ -313,8 +314,8 @@ class FusedSoap:
                 TURN=bool(stack.axes),
                 BETA=BETA,
                 EPSILON=EPSILON,
-                ROWS=_side(rows),
-                COLUMNS=_side(columns),
+                ROWS=tile_side(rows),
+                COLUMNS=tile_side(columns),
                 num_warps=8,
             )
 
@@ -324,7 +325,7 @@ class FusedSoap:
             state = self.soap.state[stack.members[0]]
             _, rows, columns = stack.shape
             for axis in stack.axes:
-                sides = _side(rows), _side(columns)
+                sides = tile_side(rows), tile_side(columns)
                 _turn[(len(table),)](
                     table,
                     state["square"],
@@ -338,8 +339,3 @@ class FusedSoap:
                     OTHER=sides[1 - axis],
                     num_warps=8,
                 )
-
-
-def _side(length: int) -> int:
-    padded: int = triton.next_power_of_2(length)
-    return max(16, padded)

@@ -8,16 +8,16 @@ steps: the host says when, and every tenth time looks at what came out.
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from codec.fit.core_config import CoreFitConfig
-from codec.fit.replay import recording
-from codec.fit.soap import BETA, EVERY, Soap
+from codec.fit.replay import Replay, cuda_graph
+from codec.fit.soap import EVERY, Soap, bias_of
 from codec.fit.weight_price import WeightPrice
 from codec.gpu.context import FusedContext
 from codec.gpu.interpolation import FusedInterpolation
@@ -108,8 +108,10 @@ class FusedStep:
         self._sums = Sums(*sums)
         self._softened, self._slopes = torch.empty(2, len(latents), device=latents.device).unbind()
         self._try()
-        self._step = _Recorded(self._compute, record)
-        self._tenth = _Recorded(self._turn, record)
+        # Steps change what they start from: no calls but those that count.
+        recorder = partial(cuda_graph, warm_up=0) if record else None
+        self._step = Replay(self._compute, recorder)
+        self._tenth = Replay(self._turn, recorder)
 
     def _try(self) -> None:
         """A step that leaves everything as it was: what cannot run fails here."""
@@ -193,7 +195,7 @@ def _settings(config: CoreFitConfig) -> Tensor:
     for step in range(config.steps):
         temperature = config.between(config.temperature, step)
         soft = config.stage(step) == "soft"
-        bias = math.sqrt(1 - BETA**step) / (1 - BETA**step) if step else 0.0
+        bias = bias_of(step) if step else 0.0
         row = {
             "temperature": temperature,
             "factor": 0.5 / math.tanh(0.5 / temperature),
@@ -204,41 +206,3 @@ def _settings(config: CoreFitConfig) -> Tensor:
         }
         rows.append([row[name] for name in COLUMNS])
     return torch.tensor(rows)
-
-
-class _Recorded:
-    """A computation without arguments that changes things; its first call records it.
-
-    Its kernels have run before.
-    """
-
-    def __init__(self, function: Callable[[], None], record: bool) -> None:
-        self._function, self._record = function, record
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-    @property
-    def recorded(self) -> bool:
-        """Whether the next call is a replay."""
-        return self._graph is not None
-
-    def __call__(self) -> None:
-        if self._graph is None and self._record:
-            self._capture()
-        if self._graph is None:
-            self._function()
-        else:
-            self._graph.replay()
-
-    def _capture(self) -> None:
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with recording(graph):
-                self._function()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            # Slower, and right: a driver that cannot record is no reason to stop.
-            warnings.warn(f"steps are not recorded as a CUDA graph: {error}", stacklevel=2)
-            self._record = False
-        else:
-            self._graph = graph

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from codec.gpu import tile_side
 from codec.gpu.sums import Sums
 from codec.network.core import gain_of
 from formats.core import CoreConfig
@@ -371,8 +372,8 @@ class FusedSynthesis:
         self._forward = BACKWARD if lam >= COARSE_FROM else FORWARD
         self._samples = [torch.empty_like(self.target) for _ in range(config.residuals + 1)]
         self._back = [torch.empty_like(self.target) for _ in range(min(2, config.residuals + 1))]
-        units = max(16, triton.next_power_of_2(config.hidden))
-        self._packed = target.new_empty(16 * (2 * units + 16))
+        self._units = tile_side(config.hidden)
+        self._packed = target.new_empty(16 * (2 * self._units + 16))
         self.planes = target.new_empty(config.levels, self.height, self.width)
 
     def __call__(self, weights: Tensor, features: Tensor, sums: Sums) -> Tensor:
@@ -388,7 +389,6 @@ class FusedSynthesis:
         """
         at, config = self.starts, self.config
         pixels = self.height * self.width
-        hidden = max(16, triton.next_power_of_2(config.hidden))
         layers = {
             "at_weight": at["tail.weight"],
             "at_bias": at["tail.bias"],
@@ -398,7 +398,7 @@ class FusedSynthesis:
             "levels": config.levels,
             "hidden": config.hidden,
             "gain": gain_of(config),
-            "HIDDEN": hidden,
+            "HIDDEN": self._units,
             "CHANNELS": self.channels,
         }
         _pack[(1,)](weights, self._packed, **layers)
@@ -409,7 +409,7 @@ class FusedSynthesis:
             self._samples[0],
             config.levels,
             pixels,
-            HIDDEN=hidden,
+            HIDDEN=self._units,
             CHANNELS=self.channels,
             SIZE=PIXELS,
             PRECISION=self._forward,
