@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FLAGS", "LIMIT", "RUNS", "WINDOW", "BlockGrid", "Pass"]
+__all__ = ["BOXED", "BOXES", "FLAGS", "LIMIT", "WINDOW", "BlockGrid", "Pass"]
 
 Grid = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -40,8 +40,12 @@ WINDOW = (
 """Context inputs from the own grid, in the order of the weights' columns: row and column relative
 to a latent. One that is not known yet, or outside the grid, is 0. Inside a block the first ones of
 each row are known; (-1, 2) and those after (0, -1) only across the border of a block."""
-RUNS = ((0, 5), (5, 5), (10, 2), (12, 1), (13, 3))
-"""Parts of the window that lie side by side: first input, length."""
+BOXES = ((-2, 5), (0, 4))
+"""Boxes of two rows that hold the window: first row, columns; both begin two columns to the left.
+Two copies of many latents are faster than one for each run of neighbours."""
+_INPUTS = [(y + row, x) for y, columns in BOXES for row in (0, 1) for x in range(-2, columns - 2)]
+BOXED = tuple(_INPUTS.index(place) for place in WINDOW)
+"""Where the window's inputs are among those of the boxes, which have two more."""
 FLAGS = 5
 """Inputs that tell where in its block a latent is: 1, and whether it is in the left column, the
 top row, the right column, the bottom row."""
@@ -62,8 +66,7 @@ class Pass:
         time: t; row v of a block is at the column t - 2 v.
         first: smallest v.
         shape: (rows of the block, blocks): positions are in the order of rows, then of blocks.
-        windows: views of float32 planes, each (inputs, *shape): `WINDOW`, one view after the
-            other.
+        windows: views of float32 planes, each (2, columns, *shape): `BOXES`.
         parent: the window of the next coarser grid (3, 3, *shape), None at the coarsest.
         flags: (5, rows): `FLAGS`.
         inside: (n,) which positions lie in the grid, None if all do.
@@ -168,12 +171,11 @@ class BlockGrid:
         known = self._known.reshape(*self._known.shape[:2], -1)
         down, right, blocks = known.strides
         corner = (first + _ABOVE) * down + (time - 2 * first + _LEFT) * right
-        windows = []
-        for start, length in RUNS:
-            y, x = WINDOW[start]
-            offset = corner + y * down + x * right
-            strides = (right, down - 2 * right, blocks)
-            windows.append(_view(known, offset, (length, *shape), strides))
+        of_box = (down, right, down - 2 * right, blocks)
+        windows = tuple(
+            _view(known, corner + y * down - 2 * right, (2, columns, *shape), of_box)
+            for y, columns in BOXES
+        )
         parent = None
         if self._above is not None:
             down, right, blocks = self._above.strides
@@ -183,20 +185,20 @@ class BlockGrid:
         plane, down, right = self._flags.strides
         offset = first * down + (time - 2 * first) * right
         flags = _view(self._flags, offset, (FLAGS, shape[0]), (plane, down - 2 * right))
-        step = Pass(time, first, shape, tuple(windows), parent, flags)
+        step = Pass(time, first, shape, windows, parent, flags)
         if self._inside is not None:
             step.inside = step.of(self._inside).reshape(-1)
         return step
 
-    def put(self, step: Pass, values: Grid) -> None:
+    def put(self, step: Pass, values: npt.NDArray[np.integer[Any]]) -> None:
         """Make the values (n,) of a pass known; those outside the grid must be zero."""
         values = values.reshape(step.shape)
         step.of(self.planes)[...] = values
         rows, columns = self._block
         known = self._known[_ABOVE:, _LEFT:]
         flat = self._known.reshape(*self._known.shape[:2], -1)
-        clipped = np.minimum(np.maximum(values, -LIMIT), LIMIT)
-        step.of(flat, (_ABOVE, _LEFT))[...] = clipped
+        seen = step.of(flat, (_ABOVE, _LEFT))
+        np.minimum(np.maximum(values, -LIMIT), LIMIT, out=seen, casting="unsafe")
         # Neighbouring blocks see the first two columns of the block to the right and the first
         # row of the blocks below. What is to the left or above comes too late for them.
         u = step.time % 2

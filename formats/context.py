@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from formats.blocks import LIMIT, Pass
+from formats.blocks import BOXED, BOXES, LIMIT, Pass
 from formats.core import PARENTS, CoreConfig
 from formats.errors import CorruptError, InputError
 from formats.network import TensorSpec
@@ -57,6 +57,7 @@ MEAN_LIMIT = 32736
 """Largest mean in 1/32 symbol: 1023 symbols."""
 MIDDLE, TOP_SCALE = 44, 63
 """Scale index that the network's output 0 means, and the largest one."""
+_BOXES = sum(2 * columns for _, columns in BOXES)
 _LOWEST = np.array([[[-MEAN_LIMIT], [least]] for least in (0, 1)], np.float32)
 _HIGHEST = np.array([[MEAN_LIMIT], [TOP_SCALE]], np.float32)
 _CHUNK = 32768
@@ -111,13 +112,18 @@ class Scratch:
 
     def __init__(self) -> None:
         self._buffers: dict[str, Floats] = {}
+        self._views: dict[tuple[str, int, int], Floats] = {}
 
     def take(self, name: str, rows: int, cols: int) -> Floats:
         """A (rows, cols) float32 array with unspecified content, valid until the next call."""
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.size < rows * cols:
-            buffer = self._buffers[name] = np.empty(rows * cols, np.float32)
-        return buffer[: rows * cols].reshape(rows, cols)
+        key = name, rows, cols
+        if key not in self._views:
+            buffer = self._buffers.get(name)
+            if buffer is None or buffer.size < rows * cols:
+                buffer = self._buffers[name] = np.empty(rows * cols, np.float32)
+                self._views = {key: v for key, v in self._views.items() if key[0] != name}
+            self._views[key] = buffer[: rows * cols].reshape(rows, cols)
+        return self._views[key]
 
 
 class ContextNetwork:
@@ -158,26 +164,32 @@ class ContextNetwork:
         out, level = fixed["context.out"], fixed["context.level"]
         # A network of one level has no parents.
         parent = fixed.get("context.parent", np.zeros((config.width, 0), np.int64))
+        boxed = np.zeros((config.width, _BOXES), np.int64)
+        boxed[:, BOXED] = first
         # The sums of the first layer are activations, without rounding: both have 6 bits.
-        self._first = np.concatenate([first, parent, bias], axis=1).astype(np.float32)
-        self._coarsest = np.concatenate([first, bias], axis=1).astype(np.float32)
+        self._first = np.concatenate([boxed, parent, bias], axis=1).astype(np.float32)
+        self._coarsest = np.concatenate([boxed, bias], axis=1).astype(np.float32)
         # A column for the constant, then the matrix with the residual connection; in units of 1.
         residual = hidden + 64 * np.eye(config.width, dtype=np.int64)
         self._hidden = np.ldexp(
             np.concatenate([hidden_bias[:, None] + 32, residual], 1).astype(np.float32), -6
         )
-        # The two outputs have 5 and 3 fractional bits of the sums' 14.
+        # The two outputs have 5 and 3 fractional bits of the sums' 14. A matrix for each level: its
+        # first column is the constant. (What MIDDLE adds is as exact as a rounding constant.)
         shift = np.array([[9], [11]])
-        self._out = np.ldexp(out.astype(np.float32), -shift)
-        self._level = np.ldexp((4 * level + (1 << shift >> 1)).astype(np.float32), -shift)
+        constant = 4 * level + (1 << shift >> 1) + np.array([[0], [MIDDLE << 11]])
+        self._out = [
+            np.ldexp(np.concatenate([each[:, None], out], 1).astype(np.float32), -shift)
+            for each in constant.T
+        ]
 
     def first_layer(self, step: Pass) -> Floats:
-        """Weights (w, inputs): the own grid's window, the parent's unless there is none, flags."""
+        """Weights (w, inputs): the own grid's boxes, the parent's window if there is one, flags."""
         return self._coarsest if step.parent is None else self._first
 
     def predict(
         self, step: Pass, level: int, scratch: Scratch | None = None
-    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Predict the latents of one pass.
 
         Args:
@@ -201,27 +213,28 @@ class ContextNetwork:
             self.gather(step, row, col, inputs.reshape(-1, *shape))
             first = scratch.take("first", 1 + width, size)
             first[0] = 1
-            np.matmul(weights, inputs, out=first[1:])
+            np.dot(weights, inputs, out=first[1:])
             _activate(first[1:])
-            second = scratch.take("second", width, size)
-            np.matmul(self._hidden, first, out=second)
-            np.floor(second, out=second)
-            _activate(second)
+            second = scratch.take("second", 1 + width, size)
+            second[0] = 1
+            np.dot(self._hidden, first, out=second[1:])
+            np.floor(second[1:], out=second[1:])
+            _activate(second[1:])
             start = row.start * cols + col.start
-            np.matmul(self._out, second, out=output[:, start : start + size])
-        output += self._level[:, level : level + 1]
+            np.matmul(self._out[level], second, out=output[:, start : start + size])
         np.floor(output, out=output)
-        output[1] += MIDDLE
         np.maximum(output, _LOWEST[self.full >> level & 1], out=output)
         np.minimum(output, _HIGHEST, out=output)
-        return output[0].astype(np.int16), output[1].astype(np.uint8)
+        mean, scale = output.astype(np.intp)
+        return mean, scale
 
     def gather(self, step: Pass, row: slice, col: slice, inputs: npt.NDArray[Any]) -> None:
-        """Fill (inputs, rows, cols): the own grid's window, the parent's, the flags."""
+        """Fill (inputs, rows, cols): the own grid's boxes, the parent's window, the flags."""
         end = 0
-        for view in step.windows:
-            start, end = end, end + view.shape[0]
-            inputs[start:end] = view[:, row, col]
+        for (_, columns), view in zip(BOXES, step.windows, strict=True):
+            start, end = end, end + 2 * columns
+            target = inputs[start:end].reshape(2, columns, *inputs.shape[1:])
+            target[...] = view[:, :, row, col]
         if step.parent is not None:
             start, end = end, end + PARENTS
             target = inputs[start:end].reshape(3, 3, *inputs.shape[1:])
@@ -230,9 +243,9 @@ class ContextNetwork:
 
 
 def _activate(sums: Floats) -> None:
-    """Clamp to 0..TOP in place: np.clip is one pass over memory, but slow to start."""
+    """Clamp to 0..TOP in place: `clip` is one pass over memory, but slow to start."""
     if sums.size > 8192:
-        np.clip(sums, 0, TOP, out=sums)
+        sums.clip(0, TOP, out=sums)
     else:
         np.maximum(sums, 0, out=sums)
         np.minimum(sums, TOP, out=sums)
@@ -241,7 +254,9 @@ def _activate(sums: Floats) -> None:
 def _chunks(rows: int, cols: int, size: int) -> Iterator[tuple[slice, slice]]:
     """Parts of at most `size` positions that are contiguous in raster order."""
     count = size // cols
-    if count:
+    if count >= rows:
+        yield slice(0, rows), slice(0, cols)
+    elif count:
         for top in range(0, rows, count):
             yield slice(top, min(top + count, rows)), slice(0, cols)
     else:

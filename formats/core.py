@@ -24,6 +24,8 @@ TAPS = 4
 """Weights of each upsampling kernel and of each grid's filter."""
 
 
+LEAST_BLOCK = 5
+"""log2 of the side that blocks are not halved below."""
 SHARED = 5
 """Levels whose stride is above 2^(tile - SHARED - 1) belong to no tile but to the whole image."""
 
@@ -64,8 +66,8 @@ class CoreConfig:
         hidden: units of the synthesis' hidden layer, 1..64.
         residuals: 3x3 convolutions after it, 0..4.
         width: units w of the context network's layers, 1..64.
-        block: log2 of the side of the blocks that a grid is coded in, 3..8; with tiles at most
-            tile - 3, so that a tile has many blocks.
+        block: log2 of the side of the blocks that the finest grid is coded in (`side`), 3..8; with
+            tiles at most tile - 3, so that a tile has many blocks.
         prior: number of the weights that the coded ones are relative to (formats/priors.py).
         gain: latents enter the synthesis times 2^(gain / 8 - 1), -64..63: the quantisation step.
         tile: log2 of the tile's side in pixels, 8..15; 0: one tile.
@@ -123,6 +125,15 @@ class CoreConfig:
     def level_shapes(self, height: int, width: int) -> list[tuple[int, int]]:
         """Rows and columns of every grid of a signal or a tile of this size, level 0 first."""
         return [(-(-height // 2**level), -(-width // 2**level)) for level in range(self.levels)]
+
+    def side(self, level: int) -> int:
+        """Side of the blocks that the grid of a level is coded in.
+
+        The finest grids, which hold most of the bits, have large blocks, whose latents know more
+        of their neighbours; every second level halves them, down to 32: passes of small grids
+        take as long as those of large ones.
+        """
+        return 1 << max(min(self.block, LEAST_BLOCK), self.block - level // 2)
 
     def latents(self, height: int, width: int) -> int:
         """Latents of all grids together."""

@@ -19,13 +19,13 @@ import numpy.typing as npt
 from formats.blocks import BlockGrid
 from formats.context import MEAN_LIMIT, ContextNetwork, Scratch
 from formats.errors import InputError
-from formats.residuals import LatentDecoder, LatentEncoder, latent_bits
-from formats.tables import LATENT_SCALES, MEAN_BITS, OFFSETS, latent_support
+from formats.residuals import LatentDecoder, LatentEncoder, keys_of, latent_bits, scales_of
+from formats.tables import LATENT_SCALES, MEAN_BITS, latent_support
 
 __all__ = ["MAX_LATENT", "decode_segment", "encode_segment", "level_bits", "lossy_levels"]
 
 Grid = npt.NDArray[np.int32]
-Codes = npt.NDArray[np.int32]
+Codes = npt.NDArray[np.intp]
 
 MAX_LATENT = (MEAN_LIMIT >> MEAN_BITS) + latent_support(LATENT_SCALES - 1)
 """No latent can be larger: the largest mean and the longest reach."""
@@ -37,48 +37,53 @@ class _Coded:
     """What is coded of the positions of one pass.
 
     Attributes:
-        nearest: (n,) int32, the integer nearest to the mean; 0 outside the grid.
-        places: (c,) positions that are coded.
-        keys: (c,) the table of each.
-        sign: (c,) int32, -1 where the table is mirrored, else 1.
+        nearest: (n,) the integer nearest to the mean; 0 outside the grid.
+        places: (c,) positions that are coded; None if all are.
+        keys: (c,) the table of each (formats/residuals.py).
+        sign: (c,) -1 where the table is mirrored, else 1.
     """
 
     nearest: Codes
-    places: npt.NDArray[np.intp]
-    keys: npt.NDArray[np.intp]
+    places: npt.NDArray[np.intp] | None
+    keys: Codes
     sign: Codes
 
-    def place(self, residuals: Codes) -> Codes:
+    def of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Those of (n,) values that are coded."""
+        return values if self.places is None else values[self.places]
+
+    def place(self, residuals: npt.NDArray[np.int32]) -> Codes:
         """The values (n,) whose residuals at `places` are these, in the memory of `nearest`.
 
         To be called once.
         """
-        self.nearest[self.places] += residuals * self.sign
+        if self.places is None:
+            self.nearest += residuals * self.sign
+        else:
+            self.nearest[self.places] += residuals * self.sign
         return self.nearest
 
 
-def _coded(
-    mean: npt.NDArray[np.int16],
-    scale: npt.NDArray[np.uint8],
-    inside: npt.NDArray[np.bool_] | None,
-) -> _Coded:
-    nearest = (mean + 16) >> MEAN_BITS
-    offset = mean - (nearest << MEAN_BITS)  # -16..15
+def _coded(mean: Codes, scale: Codes, inside: npt.NDArray[np.bool_] | None) -> _Coded:
+    mean = mean + 16
+    nearest = mean >> MEAN_BITS
     if inside is not None:
         nearest *= inside
         scale = scale * inside
+    keys = keys_of(scale, mean)
+    sign = (mean >> MEAN_BITS - 2 & 2) - 1  # the offset is -16..15
+    if np.count_nonzero(scale) == len(scale):
+        return _Coded(nearest, None, keys, sign)
     places = scale.nonzero()[0]
-    offset = offset[places]
-    keys = scale[places].astype(np.intp) * OFFSETS + np.abs(offset)
-    return _Coded(nearest.astype(np.int32), places, keys, (offset >> 15 | 1).astype(np.int32))
+    return _Coded(nearest, places, keys[places], sign[places])
 
 
 def _write(
-    emit: Callable[[npt.NDArray[np.intp], Codes], None], coded: _Coded, values: Codes
+    emit: Callable[[Codes, npt.NDArray[np.int32]], None], coded: _Coded, values: Codes
 ) -> Codes:
     """Hand the residuals of a pass to `emit`; return the values as a decoder will see them."""
-    residuals = (values[coded.places] - coded.nearest[coded.places]) * coded.sign
-    reach = _REACH[coded.keys // OFFSETS]
+    residuals = ((coded.of(values) - coded.of(coded.nearest)) * coded.sign).astype(np.int32)
+    reach = _REACH[scales_of(coded.keys)]
     np.clip(residuals, -reach, reach, out=residuals)
     emit(coded.keys, residuals)
     return coded.place(residuals)
@@ -99,17 +104,18 @@ def _walk(
         network, first, above: as for `encode_segment`.
         shapes: of the grids, finest first.
         code: gets what is coded of a pass and the values of `given` at its positions.
-        given: None if there are none: the values are then zeros.
+        given: None if there are none: the values then mean nothing.
         after_level: called after each.
     """
     scratch, found = Scratch(), list[Grid]()
     for number, (rows, columns) in reversed(list(enumerate(shapes))):
-        known = BlockGrid((rows, columns), 1 << network.config.block, above)
-        values = known.planes if given is None else known.split(given[number])
+        known = BlockGrid((rows, columns), network.config.side(first + number), above)
+        planes = None if given is None else known.split(given[number])
         for step in known.passes():
             mean, scale = network.predict(step, first + number, scratch)
             coded = _coded(mean, scale, step.inside)
-            known.put(step, code(coded, step.of(values).reshape(-1)))
+            values = coded.nearest if planes is None else step.of(planes).reshape(-1)
+            known.put(step, code(coded, values))
         above = known.grid()
         found.append(above)
         after_level()
@@ -194,6 +200,8 @@ def lossy_levels(
     lossy = [False]
 
     def look(coded: _Coded, values: Codes) -> Codes:
+        if coded.places is None:
+            return _write(lambda *_: None, coded, values)
         skipped = np.ones(len(values), bool)
         skipped[coded.places] = False
         residuals = np.clip(values - coded.nearest, -_REACH[1], _REACH[1])
@@ -257,7 +265,7 @@ def level_bits(
     """
     bits = [0.0]
 
-    def emit(keys: npt.NDArray[np.intp], residuals: Codes) -> None:
+    def emit(keys: Codes, residuals: npt.NDArray[np.int32]) -> None:
         bits[-1] += latent_bits(keys, residuals)
 
     own = _own(network, grids, first, above)

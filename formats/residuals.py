@@ -18,16 +18,41 @@ from formats.errors import CorruptError
 from formats.tables import (
     FAR,
     LATENT_SCALES,
-    OFFSETS,
+    MEAN_BITS,
     TOTAL,
     excess_frequencies,
     latent_frequencies,
 )
 
-__all__ = ["LatentDecoder", "LatentEncoder", "latent_bits"]
+__all__ = ["LatentDecoder", "LatentEncoder", "keys_of", "latent_bits", "scales_of"]
 
 Symbols = npt.NDArray[np.int32]
 Places = npt.NDArray[np.intp]
+
+_MEANS = 1 << MEAN_BITS
+_NONE = np.zeros(0, np.intp)
+
+
+def keys_of(scale: Places, mean: Places) -> Places:
+    """Which table a latent has: scale * 32 + the last five bits of its mean + 16.
+
+    Args:
+        scale: (n,) indices.
+        mean: (n,) in 1/32, plus 16: the last five bits are then 16 more than its distance from
+            the nearest integer.
+    """
+    return (scale << MEAN_BITS) + (mean & _MEANS - 1)
+
+
+def scales_of(keys: Places) -> Places:
+    """The scale indices of keys."""
+    return keys >> MEAN_BITS
+
+
+def _by_key(tables: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Tables (scales, |offset|, symbols) in the order of keys: (keys, symbols)."""
+    offsets = np.abs(np.arange(_MEANS) - _MEANS // 2)
+    return tables[:, offsets].reshape(-1, tables.shape[-1])
 
 
 @lru_cache(maxsize=1)
@@ -37,8 +62,7 @@ def _latent_models() -> tuple[Any, npt.NDArray[np.float32]]:
     Integers up to 2^24, and all their partial sums, are exact in single precision.
     """
     family = constriction_stream().model.Categorical(perfect=False)
-    rows = model_weights(latent_frequencies().reshape(-1, 2 * FAR + 1)).astype(np.float32)
-    return family, rows
+    return family, _by_key(model_weights(latent_frequencies()).astype(np.float32))
 
 
 class _Parameters:
@@ -47,13 +71,13 @@ class _Parameters:
     def __init__(self) -> None:
         self._buffer = np.empty((0, 2 * FAR + 1), np.float32)
 
-    def __call__(self, keys: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+    def __call__(self, keys: Places) -> npt.NDArray[np.float32]:
         """(n, 17), valid until the next call. Fresh memory would take ten times as long."""
         if len(keys) > len(self._buffer):
             self._buffer = np.empty((len(keys), 2 * FAR + 1), np.float32)
         found = self._buffer[: len(keys)]
         # Keys come from the network and are in range; "clip" writes without a copy between.
-        np.take(_latent_models()[1], keys, axis=0, out=found, mode="clip")
+        _latent_models()[1].take(keys, 0, found, "clip")
         return found
 
 
@@ -65,13 +89,13 @@ def _excess_model(scale: int) -> Any:
 
 @lru_cache(maxsize=1)
 def _latent_costs() -> npt.NDArray[np.float64]:
-    return np.asarray(np.log2(TOTAL) - np.log2(latent_frequencies().clip(1)))
+    return _by_key(np.log2(TOTAL) - np.log2(latent_frequencies().clip(1)))
 
 
-def latent_bits(keys: npt.NDArray[np.intp], residuals: Symbols) -> float:
+def latent_bits(keys: Places, residuals: Symbols) -> float:
     """Bits that the tables spend on residuals, see `LatentEncoder.encode`."""
     near, places = _near(residuals)
-    bits = float(_latent_costs().reshape(-1, 2 * FAR + 1)[keys, near].sum())
+    bits = float(_latent_costs()[keys, near].sum())
     for scale, far in _by_scale(keys, places):
         found = excess_frequencies(scale)[np.abs(residuals[far]) - FAR]
         bits += float((np.log2(TOTAL) - np.log2(found)).sum())
@@ -87,15 +111,18 @@ def _near(residuals: Symbols) -> tuple[Symbols, Places]:
 
 def _ends(near: Symbols) -> Places:
     """Where a first symbol is the first or the last one of its table."""
-    found: Places = (near % (2 * FAR) == 0).nonzero()[0]
+    inner = near & 2 * FAR - 1
+    if np.count_nonzero(inner) == len(inner):  # faster than to look for places
+        return _NONE
+    found: Places = (inner == 0).nonzero()[0]
     return found
 
 
-def _by_scale(keys: npt.NDArray[np.intp], places: Places) -> list[tuple[int, Places]]:
+def _by_scale(keys: Places, places: Places) -> list[tuple[int, Places]]:
     """Places by the scale of their keys, ascending, in their order within a scale."""
     if not places.size:
         return []
-    scales = keys[places] // OFFSETS
+    scales = scales_of(keys[places])
     return [(int(scale), places[scales == scale]) for scale in np.unique(scales)]
 
 
@@ -106,11 +133,11 @@ class LatentEncoder:
         self._coder = constriction_stream().queue.RangeEncoder()
         self._parameters = _Parameters()
 
-    def encode(self, keys: npt.NDArray[np.intp], residuals: Symbols) -> None:
+    def encode(self, keys: Places, residuals: Symbols) -> None:
         """Code the residuals of a pass.
 
         Args:
-            keys: (n,) scale * OFFSETS + mean in 1/32.
+            keys: (n,) of `keys_of`.
             residuals: (n,) int32, within the reach of their scales.
         """
         if not keys.size:
@@ -167,7 +194,7 @@ class LatentDecoder:
         self._size = len(data)
         self._where = where
 
-    def decode(self, keys: npt.NDArray[np.intp]) -> Symbols:
+    def decode(self, keys: Places) -> Symbols:
         """Residuals (n,) int32 of a pass from its keys (n,).
 
         Raises:

@@ -3,7 +3,8 @@
     python tools/ablate_order.py KODAK [--items 8@384x256:0.001,20@384x256:0.004] [--steps 600]
 
 serial     row after row; the 16 nearest latents that come before, as in C3 and Cool-chic
-blocks B   all blocks of BxB side by side (formats/blocks.py): 3 B - 2 passes do a grid
+blocks B   all blocks of BxB side by side (formats/blocks.py): 3 B - 2 passes do a grid; above 32
+           those of the finest grids (`CoreConfig.side`)
 
 All see the 3x3 window of the coarser grid too; layers, start, optimiser and schedule are the
 same. No prior: there is none for the serial order. Nor is there a decoder, so J = MSE + lambda bpp
@@ -94,6 +95,8 @@ ORDERS: dict[str, int | None] = {
     "blocks 16": 4,
     "blocks 32": 5,
     "blocks 64": 6,
+    "blocks 128": 7,
+    "blocks 256": 8,
 }
 
 

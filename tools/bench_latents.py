@@ -22,7 +22,7 @@ from formats.blocks import BlockGrid
 from formats.context import ContextNetwork, Scratch
 from formats.core import CoreConfig
 from formats.latents import _Coded, _coded, _walk, decode_segment, encode_segment
-from formats.residuals import LatentDecoder
+from formats.residuals import LatentDecoder, _by_key
 from formats.tables import FAR, TOTAL, latent_frequencies
 from formats.weights import CodedTensor
 
@@ -46,7 +46,7 @@ def drawn(
     """Latents drawn from the tables that the network chooses for them."""
     rng = np.random.default_rng(seed)
 
-    ends = latent_frequencies().cumsum(-1).reshape(-1, 2 * FAR + 1)
+    ends = _by_key(latent_frequencies().cumsum(-1))
 
     def draw(coded: _Coded, values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         point = rng.integers(0, TOTAL, (len(coded.keys), 1))
@@ -99,7 +99,7 @@ def main() -> None:
     def order() -> None:
         for level, grid in enumerate(grids):
             above = grids[level + 1] if level + 1 < len(grids) else None
-            known = BlockGrid(shapes[level], 1 << config.block, above)
+            known = BlockGrid(shapes[level], config.side(level), above)
             given = known.split(grid)
             for step in known.passes():
                 known.put(step, step.of(given))
@@ -109,7 +109,7 @@ def main() -> None:
         predicted.clear()
         for level, shape in enumerate(shapes):
             above = grids[level + 1] if level + 1 < len(grids) else None
-            known = BlockGrid(shape, 1 << config.block, above)
+            known = BlockGrid(shape, config.side(level), above)
             for step in known.passes():
                 predicted.append((*net.predict(step, level, scratch), step.inside))
 

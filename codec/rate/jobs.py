@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from formats.blocks import FLAGS, RUNS, WINDOW
+from formats.blocks import FLAGS, WINDOW
 from formats.core import PARENTS
 
 __all__ = ["Area", "BandJob", "GatherJob", "Job"]
@@ -27,6 +27,8 @@ TOP = -min(y for y, _ in WINDOW)
 BOTTOM = max(y for y, _ in WINDOW)
 SIDE = max(abs(x) for _, x in WINDOW)
 """Rows above and below a latent, and columns on either side, that its window reaches."""
+RUNS = ((0, 5), (5, 5), (10, 2), (12, 1), (13, 3))
+"""Parts of the window that lie side by side: first input, length."""
 
 
 class GatherJob:

@@ -71,31 +71,31 @@ class _Bands:
     """Cuts areas into bands, which share their masks."""
 
     def __init__(self, config: CoreConfig, chunk: int, device: torch.device) -> None:
-        self._side, self._chunk, self._device = 1 << config.block, chunk, device
-        self._made: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
+        self._config, self._chunk, self._device = config, chunk, device
+        self._made: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
     def of(self, own: Area, above: Area | None, level: int) -> list[BandJob]:
         """The bands of one area; all but the last start and end at parts of a block's rows."""
-        height, width = own.shape
+        (height, width), side = own.shape, self._config.side(level)
         rows = max(2, self._chunk // width)
         # A power of two up to the blocks' side, or a multiple of it: few masks are needed.
-        rows = rows // self._side * self._side or 1 << (rows.bit_length() - 1)
+        rows = rows // side * side or 1 << (rows.bit_length() - 1)
         found = []
         for top in range(0, height, rows):
             band = range(top, min(height, top + rows))
-            found.append(BandJob(own, above, band, level, *self._masks(band, width)))
+            found.append(BandJob(own, above, band, level, *self._masks(band, width, side)))
         return found
 
-    def _masks(self, band: range, width: int) -> tuple[Tensor, Tensor]:
-        key = band.start % self._side, len(band), width
+    def _masks(self, band: range, width: int, side: int) -> tuple[Tensor, Tensor]:
+        key = band.start % side, len(band), width, side
         if key not in self._made:
             rows = torch.arange(key[0], key[0] + len(band))[:, None]
             columns = torch.arange(width)[None]
             rows, columns = rows.expand(-1, width), columns.expand(len(band), -1)
-            here = _time(rows, columns, self._side)
-            known = [_time(rows + y, columns + x, self._side) < here for y, x in WINDOW]
+            here = _time(rows, columns, side)
+            known = [_time(rows + y, columns + x, side) < here for y, x in WINDOW]
             mask = torch.stack(known).to(torch.get_default_dtype())
-            flags = _flags(rows, columns, self._side)
+            flags = _flags(rows, columns, side)
             self._made[key] = mask.to(self._device), flags.to(self._device)
         return self._made[key]
 
@@ -107,7 +107,7 @@ def _addressed(
 
     Without a coarser grid the parents' inputs are all `outside`.
     """
-    side = 1 << config.block
+    side = config.side(level)
     rows, columns = (
         t.flatten() for t in torch.meshgrid(*(torch.arange(n) for n in own.shape), indexing="ij")
     )

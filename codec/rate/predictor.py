@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from formats.blocks import Pass
-from formats.context import MEAN_LIMIT, MIDDLE, TOP, TOP_SCALE, ContextNetwork, Scratch
+from formats.context import MEAN_LIMIT, TOP, TOP_SCALE, ContextNetwork, Scratch
 from formats.errors import InputError
 
 __all__ = ["TorchContextNetwork"]
@@ -37,8 +37,9 @@ class TorchContextNetwork(ContextNetwork):
         self.device = device
         self._matrices = {
             name: self._on_device(getattr(self, name))
-            for name in ("_first", "_coarsest", "_hidden", "_out", "_level")
+            for name in ("_first", "_coarsest", "_hidden")
         }
+        self._outputs = [self._on_device(matrix) for matrix in self._out]
 
     def _on_device(self, array: npt.NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -46,7 +47,7 @@ class TorchContextNetwork(ContextNetwork):
     @torch.inference_mode()
     def predict(
         self, step: Pass, level: int, scratch: Scratch | None = None
-    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """As `ContextNetwork.predict`; the whole pass at once."""
         rows, cols = step.shape
         weights = self._matrices["_coarsest" if step.parent is None else "_first"]
@@ -54,11 +55,10 @@ class TorchContextNetwork(ContextNetwork):
         self.gather(step, slice(0, rows), slice(0, cols), inputs)
         x = self._on_device(inputs.reshape(weights.shape[1], -1))
         first = torch.mm(weights, x).clamp_(0, TOP)
-        hidden = self._matrices["_hidden"]
+        hidden, output = self._matrices["_hidden"], self._outputs[level]
         second = torch.addmm(hidden[:, :1], hidden[:, 1:], first).floor_().clamp_(0, TOP)
-        offset = self._matrices["_level"][:, level : level + 1]
-        out = torch.addmm(offset, self._matrices["_out"], second).floor_()
-        mean = out[0].clamp(-MEAN_LIMIT, MEAN_LIMIT).to(torch.int16).cpu().numpy()
-        least = self.full >> level & 1
-        scale = out[1].clamp(least - MIDDLE, TOP_SCALE - MIDDLE).add_(MIDDLE)
-        return mean, scale.to(torch.uint8).cpu().numpy()
+        found = torch.addmm(output[:, :1], output[:, 1:], second).floor_()
+        found[0].clamp_(-MEAN_LIMIT, MEAN_LIMIT)
+        found[1].clamp_(self.full >> level & 1, TOP_SCALE)
+        mean, scale = found.cpu().numpy().astype(np.intp)
+        return mean, scale

@@ -72,6 +72,9 @@ def streams() -> dict[str, bytes]:
         "large_blocks_rgba_7x7": stream(
             CoreConfig(levels=3, hidden=2, residuals=4, width=6, block=8), 7, 7, 4, 20.0, 3
         ),
+        "blocks_by_level_70x100": stream(
+            CoreConfig(levels=4, hidden=2, residuals=0, width=3, block=6), 70, 100, 1, 1.0, 10
+        ),
         "small_blocks_29x40": stream(CoreConfig(levels=8, width=3, block=3), 29, 40, 3, 1.0, 4),
         "far_latents_12x9": stream(small, 12, 9, 3, 4000.0, 5),
         "tiles_300x12": stream(

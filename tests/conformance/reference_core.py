@@ -28,7 +28,7 @@ class Config:
     hidden: int
     residuals: int
     w: int
-    side: int
+    block: int
     tile: int
     prior: int = 0
 
@@ -63,7 +63,7 @@ def read_header(header: bytes) -> Config:
     assert gain < 128
     assert read.at == len(header)
     assert 3 <= block <= 8
-    return Config(width, height, channels, levels, hidden, residuals, w, 2**block, tile, prior)
+    return Config(width, height, channels, levels, hidden, residuals, w, block, tile, prior)
 
 
 def shapes(c: Config) -> dict[str, tuple[int, ...]]:
@@ -243,8 +243,9 @@ def decode_segment(
     grids: list[Grid] = [
         [[0] * -(-width // 2**n) for _ in range(-(-height // 2**n))] for n in levels
     ]
-    side = network.c.side
+    b = network.c.block
     for level, grid in reversed(list(zip(levels, grids, strict=True))):
+        side = 2 ** max(min(b, 5), b - level // 2)
         for places in positions(len(grid), len(grid[0]), side):
             work = []
             for i, j in places:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from formats.blocks import FLAGS, WINDOW, BlockGrid
+from formats.blocks import BOXED, FLAGS, WINDOW, BlockGrid
 from tests.conformance import reference_core as reference
 
 SHAPES = [(1, 1), (1, 30), (30, 1), (8, 8), (16, 24), (17, 9), (7, 30), (33, 5), (25, 31), (40, 20)]
@@ -43,8 +43,8 @@ def test_a_pass_sees_the_inputs_of_the_specification(shape: tuple[int, int], sid
     values = known.split(truth)
     rows, columns = (known.split(axis) for axis in np.indices(shape))
     for step in known.passes():
-        given = [view.reshape(len(view), -1) for view in step.windows]
-        inputs = np.clip(np.concatenate(given), -999, 999)
+        given = [view.reshape(2 * view.shape[1], -1) for view in step.windows]
+        inputs = np.clip(np.concatenate(given)[list(BOXED)], -999, 999)
         assert step.parent is not None
         parents = step.parent.reshape(9, -1)
         flags = step.flags.repeat(step.shape[1], 1)
@@ -68,11 +68,9 @@ def test_inside_a_block_a_latent_sees_what_a_serial_decoder_would() -> None:
     values = known.split(truth)
     seen = np.zeros((len(WINDOW), *known.planes.shape))
     for step in known.passes():
-        start = 0
-        for view in step.windows:
-            for window in view:
-                step.of(seen[start])[...] = window
-                start += 1
+        boxes = np.concatenate([view.reshape(-1, *step.shape) for view in step.windows])
+        for plane, window in zip(seen, boxes[list(BOXED)], strict=True):
+            step.of(plane)[...] = window
         known.put(step, step.of(values).reshape(-1))
     inside = {WINDOW[n] for n in np.flatnonzero(seen[:, 3:6, 3:6].all((1, 2, 3)))}
     assert inside == {w for w in WINDOW if w < (0, 0)} - {(-1, 2)}

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formats.blocks import FLAGS, WINDOW, BlockGrid, Pass
+from formats.blocks import BOXED, FLAGS, WINDOW, BlockGrid, Pass
 from formats.context import CONTEXT_BITS, ContextNetwork
 from formats.core import CoreConfig
 from formats.errors import CorruptError, InputError
@@ -60,7 +60,8 @@ def fixed(tensors: dict[str, CodedTensor]) -> dict[str, np.ndarray]:
 def first_sums(tensors: dict[str, CodedTensor], step: Pass) -> np.ndarray:
     """The sums of the first layer (section 9.3), before the clamp, in int64."""
     t = fixed(tensors)
-    x = np.concatenate([view.reshape(len(view), -1) for view in step.windows])
+    boxes = [view.reshape(2 * view.shape[1], -1) for view in step.windows]
+    x = np.concatenate(boxes)[list(BOXED)]
     sums = t["context.first"] @ x.astype(np.int64)
     if step.parent is not None:
         sums += t["context.parent"] @ step.parent.reshape(9, -1).astype(np.int64)
@@ -86,7 +87,7 @@ def by_definition(
 def check(config: CoreConfig, tensors: dict[str, CodedTensor], grid, above, level: int) -> None:  # type: ignore[no-untyped-def]
     """Every pass of a grid is predicted as section 9.3 says."""
     network = ContextNetwork(config, tensors)
-    known = BlockGrid(grid.shape, 1 << config.block, above)
+    known = BlockGrid(grid.shape, config.side(level), above)
     values = known.split(grid)
     for step in known.passes():
         mean, scale = network.predict(step, level)

@@ -52,6 +52,19 @@ def test_tiles_cover_every_grid_once(config: CoreConfig, height: int, width: int
         assert len(holders) in (1, len(segments), len(segments) - 1)
 
 
+@pytest.mark.parametrize(
+    ("block", "sides"),
+    [
+        (3, [8] * 7),
+        (5, [32] * 7),
+        (6, [64, 64, 32, 32, 32, 32, 32]),
+        (8, [256, 256, 128, 128, 64, 64, 32]),
+    ],
+)
+def test_blocks_are_halved_every_second_level_down_to_32(block: int, sides: list[int]) -> None:
+    assert [CoreConfig(block=block).side(level) for level in range(7)] == sides
+
+
 def test_tensors_are_those_of_the_specification() -> None:
     config = CoreConfig(levels=3, hidden=8, residuals=1, width=4)
     specs = {spec.name: spec.shape for spec in config.tensors({"y": 9, "x": 9}, 3)}

@@ -8,7 +8,8 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from formats.context import CONTEXT_BITS, ContextNetwork
+from formats.blocks import BlockGrid
+from formats.context import CONTEXT_BITS, MIDDLE, ContextNetwork
 from formats.core import CoreConfig
 from formats.errors import InputError
 from formats.priors import PRIORS, prior_shape, prior_tensors
@@ -43,11 +44,12 @@ def test_a_prior_fits_every_picture(number: int, levels: int, channels: int) -> 
 @pytest.mark.parametrize("number", PRIORS)
 def test_the_context_network_starts_from_its_prior(number: int) -> None:
     shape = prior_shape(number)
-    config = CoreConfig(prior=number, **shape)
-    assert np.any(ContextNetwork(config, zeros(config))._level)
-    plain = CoreConfig(**shape)
-    base = ContextNetwork(plain, zeros(plain))._level
-    assert not np.array_equal(ContextNetwork(config, zeros(config))._level, base)
+    config, plain = CoreConfig(prior=number, **shape), CoreConfig(**shape)
+    step = next(BlockGrid((8, 8), 8, None).passes())  # one latent that knows nothing
+    mean, scale = ContextNetwork(plain, zeros(plain)).predict(step, 0)
+    assert (mean.item(), scale.item()) == (0, MIDDLE)
+    own = ContextNetwork(config, zeros(config)).predict(step, 0)[1]
+    assert own.item() < MIDDLE  # a prior expects small latents
 
 
 @pytest.mark.parametrize("number", PRIORS)

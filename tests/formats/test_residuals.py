@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 
 from formats.entropy import constriction_stream, model_weights
-from formats.residuals import LatentDecoder, LatentEncoder, latent_bits
+from formats.residuals import LatentDecoder, LatentEncoder, keys_of, latent_bits
 from formats.tables import (
     FAR,
     LATENT_SCALES,
-    OFFSETS,
     excess_frequencies,
     latent_frequencies,
     latent_support,
@@ -19,7 +18,7 @@ def passes_of_latents(seed: int, count: int) -> list[tuple[np.ndarray, np.ndarra
     found = []
     for size in rng.integers(0, 60, count):
         scales = rng.integers(1, LATENT_SCALES, size)
-        keys = scales * OFFSETS + rng.integers(0, OFFSETS, size)
+        keys = keys_of(scales, rng.integers(-99, 99, size))
         spread = 2.0 ** ((scales - 22) / 5)
         reach = np.array([latent_support(int(s)) for s in scales], np.int64)
         residuals = np.clip(np.rint(rng.laplace(0, spread)), -reach, reach)
@@ -53,8 +52,8 @@ def test_a_pass_is_coded_as_its_symbols_one_by_one() -> None:
         for number, (key, residual) in enumerate(
             zip(keys.tolist(), residuals.tolist(), strict=True)
         ):
-            scale, offset = divmod(key, OFFSETS)
-            table = model_weights(latent_frequencies()[scale, offset])
+            scale, mean = divmod(key, 32)
+            table = model_weights(latent_frequencies()[scale, abs(mean - 16)])
             near = max(-FAR, min(FAR, residual)) + FAR
             plain.encode(near, stream.model.Categorical(table, perfect=False))
             if abs(residual) >= FAR:

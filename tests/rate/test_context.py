@@ -152,7 +152,7 @@ def coded_network(
     height=st.integers(1, 21),
     width=st.integers(1, 21),
     levels=st.integers(1, 5),
-    block=st.integers(3, 5),
+    block=st.integers(3, 7),
     units=st.integers(1, 9),
     chunk=st.sampled_from([20, 12288]),
 )
@@ -186,7 +186,7 @@ def test_torch_computes_the_integers_of_the_definition(
         start -= grids[level].size
         means = mean[start : start + grids[level].size].view(shapes[level]).numpy()
         scales = scale[start : start + grids[level].size].view(shapes[level]).numpy()
-        known = BlockGrid(shapes[level], 1 << block, above)
+        known = BlockGrid(shapes[level], config.side(level), above)
         values, planes = known.split(grids[level]), [known.split(means), known.split(scales)]
         for step in known.passes():
             expected = network.predict(step, level)
@@ -199,10 +199,12 @@ def test_torch_computes_the_integers_of_the_definition(
         above = grids[level]
 
 
-@pytest.mark.parametrize("levels", [2, 5])
-def test_tiles_see_the_shared_levels_and_nothing_else(levels: int) -> None:
+@pytest.mark.parametrize(("levels", "block", "tile"), [(2, 5, 8), (5, 5, 8), (5, 6, 9), (4, 7, 0)])
+def test_segments_see_blocks_of_their_levels_and_nothing_else(
+    levels: int, block: int, tile: int
+) -> None:
     rng = np.random.default_rng(4)
-    config = CoreConfig(levels=levels, width=4, tile=8)
+    config = CoreConfig(levels=levels, width=4, block=block, tile=tile)
     coded, weights = coded_network(config, rng, 6.0)
     network = ContextNetwork(config, coded)
     size = 300, 520  # tiles of all sizes: whole, cut on one side, cut on both
@@ -223,7 +225,7 @@ def test_tiles_see_the_shared_levels_and_nothing_else(levels: int) -> None:
         for level in reversed(segment.levels):
             part = segment.crop(level)
             own = np.ascontiguousarray(grids[level][part])
-            known = BlockGrid(own.shape, 1 << config.block, above)
+            known = BlockGrid(own.shape, config.side(level), above)
             values = known.split(own)
             for step in known.passes():
                 inside = slice(None) if step.inside is None else step.inside
