@@ -52,7 +52,7 @@ def measure(samples: Samples, name: str, lam: float, args: argparse.Namespace) -
     state = args.out / f"{name}.state"
     network = None
     if args.network is not None:
-        preset = core_network(*samples.shape[:2], lam, 0)
+        preset = core_network(*samples.shape[:2], lam, 0, args.steps)
         network = replace(preset, prior=0, width=args.network[0], hidden=args.network[1])
     encoded = codec.encode(
         samples,
