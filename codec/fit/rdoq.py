@@ -127,10 +127,13 @@ class Quadratic:
         bend = (np.diag(self.curvature) + self.damping) * steps * steps
         order = np.argsort(-bend, kind="stable")
         for _ in range(sweeps):
-            prices = [symbol_bits(symbols[part].astype(np.int32)) for part in self.parts]
+            prices = _Prices([symbol_bits(symbols[part].astype(np.int32)) for part in self.parts])
+            # Most weights stay. Those that would not, as things are, are asked again in turn.
+            optimum = symbols - slope * steps / bend
+            restless = prices.cheapest(symbols, optimum, bend, self._tensor) != symbols
             moved = False
-            for i in order:
-                old, price = int(symbols[i]), prices[self._tensor[i]]
+            for i in order[restless[order]]:
+                old, price = int(symbols[i]), prices.tables[self._tensor[i]]
                 new = _cheapest(old, old - slope[i] * steps[i] / bend[i], bend[i], price)
                 if new != old:
                     move = (new - old) * steps[i]
@@ -198,6 +201,42 @@ class Quadratic:
             if found == before:
                 break
         return symbols, found
+
+
+class _Prices:
+    """Bits of the symbols of some tensors.
+
+    Args:
+        tables: of the symbols -T..T of each tensor.
+    """
+
+    def __init__(self, tables: list[Floats]) -> None:
+        self.tables = tables
+        self._all = np.concatenate(tables)
+        middles = np.array([len(table) // 2 for table in tables])
+        self._zero = np.cumsum([0, *map(len, tables)])[:-1] + middles  # where symbol 0 is
+        self._reach = np.minimum(middles, LARGEST)
+
+    def cheapest(
+        self,
+        old: npt.NDArray[np.int64],
+        optimum: Floats,
+        bend: Floats,
+        tensor: npt.NDArray[np.intp],
+    ) -> npt.NDArray[np.int64]:
+        """`_cheapest` for all weights at once; `tensor`: the number of each one's."""
+        reach, zero = self._reach[tensor], self._zero[tensor]
+        low = np.floor(np.clip(optimum, -reach, reach - 1)).astype(np.int64)
+        inwards = np.where(low > 0, low - 1, np.minimum(low + 2, 0))
+        tried = np.stack([np.zeros_like(low), old, low, low + 1, inwards])
+        allowed = np.abs(tried) <= reach
+        near = np.where(allowed, tried, 0)
+        cost = 0.5 * bend * (near - optimum) ** 2 + self._all[zero + near]
+        cost[~allowed] = np.inf
+        # Among equals the smallest, as there.
+        least = np.where(cost == cost.min(0), np.abs(tried), np.iinfo(np.int64).max).argmin(0)
+        found: npt.NDArray[np.int64] = tried[least, np.arange(len(low))]
+        return found
 
 
 def _cheapest(old: int, optimum: float, bend: float, price: Floats) -> int:

@@ -1,8 +1,7 @@
 """The search of a network's symbols: models of the loss propose, the loss itself decides.
 
 A quadratic model of the loss (`codec/fit/rdoq.py`) finds symbols; what they really cost is measured
-in the picture, and the model is built anew around them while that helps. It begins with fine steps,
-where the model can be trusted, and goes on to coarser ones.
+in the picture, and the model is built anew around them while that helps.
 """
 
 from __future__ import annotations
@@ -48,8 +47,9 @@ MOST = 30_000
 """No symbol is larger at the finest step that is tried."""
 REFINEMENTS = 4
 """Models that are built around quantised weights, one after the other."""
-FINER = (1, 0, -1, -2)
-"""Powers of two by which steps are finer than the typical ones, in turn, while it helps."""
+FINER = ((0, -1, -2, -3), (1, 2))
+"""Powers of two by which steps are finer than the typical ones: coarser and coarser, then finer and
+finer, while it helps."""
 DISTRUST = (1.0, 4.0, 16.0)
 """Factors on the damping of the first model: a few fits stand at a cliff."""
 STEP_DAMPING = 1.0
@@ -196,23 +196,28 @@ class _Search:
         return self.refine(self.total(start), start)[1]
 
     def first(self) -> Choice:
-        """From real weights to symbols: fine steps first, where the model can be trusted."""
-        at = _flat(self.weights)
+        """From real weights to symbols: with steps of several sizes, each time anew.
+
+        From the symbols of finer steps a search does not get far: what they cost is hard to
+        leave again.
+        """
+        real = _flat(self.weights)
         found: tuple[float, Choice] | None = None
-        for finer in FINER:
-            steps = [
-                max(min(typical_step(name) - finer, COARSEST), least)
-                for name, least in zip(self.weights, self.finest, strict=True)
-            ]
-            refined = self.refine(*self.begin(at, steps))
-            if found is not None and refined[0] >= found[0]:
-                break
-            found, at = refined, self.values(refined[1])
+        for sizes in FINER:
+            for finer in sizes:
+                steps = [
+                    max(min(typical_step(name) - finer, COARSEST), least)
+                    for name, least in zip(self.weights, self.finest, strict=True)
+                ]
+                refined = self.refine(*self.begin(real, steps))
+                if found is not None and refined[0] >= found[0]:
+                    break
+                found = refined
         assert found is not None
         changed = Choice(*self.model(self.values(found[1]), STEP_DAMPING).search(*found[1]))
         if (cost := self.total(changed)) < found[0]:
             found = self.refine(cost, changed)
-        zeros = Choice(np.zeros(len(at), np.int32), found[1].steps)
+        zeros = Choice(np.zeros(len(real), np.int32), found[1].steps)
         return min((self.total(zeros), zeros), found, key=lambda pair: pair[0])[1]
 
     def begin(self, at: Floats, steps: list[int]) -> tuple[float, Choice]:
