@@ -4,9 +4,9 @@ Its definition (formats/SPEC.md, section 9.3) is integer arithmetic, so that enc
 agree to the last bit on any machine. Here it runs in float32 matrix products, which are exact:
 `ContextNetwork` refuses weights with which any sum of products, in any order, could pass 2^24,
 the last integer up to which float32 holds all of them; the powers of two that the rows are scaled
-by change exponents only. A rounding constant may carry a sum past 2^24, but only where the result
-is clamped (the means, the closest, from 32736 * 2^9 on: 2^24 - 2^14). No BLAS mode of less than
-float32 precision may be used.
+by change exponents only. A rounding constant, or `MIDDLE`, may carry a sum past 2^24, then or on the
+way, but only where the result is clamped (the means, the closest, from 32736 * 2^9 on: 2^24 -
+2^14). No BLAS mode of less than float32 precision may be used.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class ContextNetwork:
             np.concatenate([hidden_bias[:, None] + 32, residual], 1).astype(np.float32), -6
         )
         # The two outputs have 5 and 3 fractional bits of the sums' 14. A matrix for each level: its
-        # first column is the constant. (What MIDDLE adds is as exact as a rounding constant.)
+        # first column is the constant.
         shift = np.array([[9], [11]])
         constant = 4 * level + (1 << shift >> 1) + np.array([[0], [MIDDLE << 11]])
         self._out = [
