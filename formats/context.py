@@ -4,8 +4,8 @@ Its definition (formats/SPEC.md, section 9.3) is integer arithmetic, so that enc
 agree to the last bit on any machine. Here it runs in float32 matrix products, which are exact:
 `ContextNetwork` refuses weights with which any sum of products, in any order, could pass 2^24,
 the last integer up to which float32 holds all of them; the powers of two that the rows are scaled
-by change exponents only. A rounding constant, or `MIDDLE`, may carry a sum past 2^24, then or on the
-way, but only where the result is clamped (the means, the closest, from 32736 * 2^9 on: 2^24 -
+by change exponents only. A rounding constant, or `MIDDLE`, may carry a sum past 2^24, then or on
+the way, but only where the result is clamped (the means, the closest, from 32736 * 2^9 on: 2^24 -
 2^14). No BLAS mode of less than float32 precision may be used.
 """
 

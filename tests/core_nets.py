@@ -15,11 +15,11 @@ SMALL = CoreConfig(levels=3, width=4, hidden=4)
 
 
 def noisy_net(
-    seed: int = 0, config: CoreConfig = SMALL, height: int = 24, width: int = 24
+    seed: int = 0, config: CoreConfig = SMALL, height: int = 24, width: int = 24, channels: int = 3
 ) -> tuple[CoreCoordX, CoreDistortion, torch.Tensor]:
     """The network, its distortion for a picture of this size, and integer latents."""
     torch.manual_seed(seed)
-    net = CoreCoordX(config, {"y": height, "x": width}, 3)
+    net = CoreCoordX(config, {"y": height, "x": width}, channels)
     with torch.no_grad():
         for spec in net.specs:
             net.parameter(spec.name).add_(0.1 * torch.randn(spec.shape))
@@ -27,7 +27,7 @@ def noisy_net(
         net.parameter("context.level")[1] = -2.0
     latents = torch.cat([q.flatten() for q in net.latents]).normal_(0, 1).round()
     net.latents = grids_of(net, latents)
-    return net, CoreDistortion(config, to_signal(picture(height, width), 8, CPU)), latents
+    return net, CoreDistortion(config, to_signal(picture(height, width, channels), 8, CPU)), latents
 
 
 def grids_of(net: CoreCoordX, latents: torch.Tensor) -> list[torch.Tensor]:

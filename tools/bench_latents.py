@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from codec.network.presets import BLOCK
 from formats import residuals, tables
 from formats.blocks import BlockGrid
 from formats.context import ContextNetwork, Scratch
@@ -48,7 +49,7 @@ def drawn(
 
     ends = _by_key(latent_frequencies().cumsum(-1))
 
-    def draw(coded: _Coded, values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    def draw(coded: _Coded, values: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         point = rng.integers(0, TOTAL, (len(coded.keys), 1))
         symbols = (ends[coded.keys] <= point).sum(1).astype(np.int32)
         return coded.place(symbols - FAR)
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=768, help="columns (%(default)s)")
     parser.add_argument("--levels", type=int, default=7, help="grids (%(default)s)")
     parser.add_argument("--context", type=int, default=16, help="context width (%(default)s)")
-    parser.add_argument("--block", type=int, default=5, help="log2 of the blocks (%(default)s)")
+    parser.add_argument("--block", type=int, default=BLOCK, help="log2 of the blocks (%(default)s)")
     parser.add_argument("--scale", type=int, default=10, help="typical scale (%(default)s)")
     parser.add_argument("--runs", type=int, default=9, help="runs to take the median of")
     args = parser.parse_args()
@@ -126,7 +127,7 @@ def main() -> None:
     ]
     prepared: list[_Coded] = []
 
-    def prepare(coded: _Coded, values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    def prepare(coded: _Coded, values: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         prepared.append(coded)
         return values
 

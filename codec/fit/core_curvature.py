@@ -26,7 +26,8 @@ PATCHES = 14
 CHANGE = 2.0**-8
 INTERPOLATION = ("kernel", "filter")
 BATCH = 32
-"""Derivatives that go through the 3x3 layers at a time: they stay in a cache."""
+"""Derivatives that go through the 3x3 layers at a time: they stay in a cache. (That a GPU rounds
+the inputs of convolutions does not matter to a model.)"""
 
 
 @torch.no_grad()
@@ -103,7 +104,11 @@ class _Jacobian:
         if kind.startswith("residual"):
             layer = int(kind.removeprefix("residual"))
             return self._through(self._by_layer(layer, part), layer + 1)
-        return self._through(self._by_tail(name))
+        if kind == "tail":
+            units = torch.arange(len(self.hidden))
+            few = torch.split(units, max(1, BATCH // len(self.features)))
+            return torch.cat([self._through(self._by_units(part, some)) for some in few])
+        return self._through(self._by_output(name))
 
     def _layer(self, samples: Tensor, layer: int, bias: float) -> Tensor:
         """A 3x3 layer of (n, channels, h, w) with this much of its bias."""
@@ -123,13 +128,14 @@ class _Jacobian:
             found.append(moved.reshape(len(part), -1))
         return torch.cat(found)
 
-    def _by_tail(self, name: str) -> Tensor:
-        """Changes of what the 1x1 layers say, by one of their weights."""
-        if name in ("tail.weight", "tail.bias"):
-            ways = self.gain * self.features[:-1] if name == "tail.weight" else self.features[-1:]
-            return torch.einsum(
-                "ck,kpyx,lpyx->klpcyx", self.tail.output, self.active, ways
-            ).flatten(0, 1)
+    def _by_units(self, part: str, units: Tensor) -> Tensor:
+        """Changes of what the 1x1 layers say, by the weights or the biases of hidden units."""
+        ways = self.gain * self.features[:-1] if part == "weight" else self.features[-1:]
+        output, active = self.tail.output[:, units], self.active[units]
+        return torch.einsum("ck,kpyx,lpyx->klpcyx", output, active, ways).flatten(0, 1)
+
+    def _by_output(self, name: str) -> Tensor:
+        """The same by a weight that leads to the samples."""
         sources = {
             "output.weight": self.hidden,
             "output.bias": self.features[-1:],
@@ -148,7 +154,7 @@ class _Jacobian:
 
     def _each_channel(self, sources: Tensor) -> Tensor:
         """Sources (m, patches, h, w) added to one channel after the other."""
-        channels = torch.eye(len(self.tail.output), device=sources.device)
+        channels = torch.eye(len(self.tail.output), dtype=sources.dtype, device=sources.device)
         return torch.einsum("cd,mpyx->cmpdyx", channels, sources).flatten(0, 1)
 
     def _by_features(self, name: str) -> Tensor:

@@ -144,7 +144,7 @@ class _Search:
             limit = math.log2(part.max() / MOST) if part.any() else -math.inf
             self.finest.append(max(finest_step(name), math.ceil(max(limit, -99))))
         self.curvature = loss.curvature(weights)
-        self._gradient: tuple[Floats, Floats] | None = None
+        self._gradients: dict[str, tuple[Floats, Floats]] = {}
         bends = np.diag(self.curvature)
         self._diagonal = bends + 1e-3 * bends.mean() + 1e-6
         steps = per_weight([typical_step(name) for name in weights], self.sizes)
@@ -153,13 +153,21 @@ class _Search:
 
     def model(self, at: Floats, damping: float) -> Quadratic:
         """The loss around some weights."""
-        if self._gradient is None or not np.array_equal(self._gradient[0], at):
-            self._gradient = at, _flat(self.loss.gradient(_like(at, self.weights)))
-        gradient = self._gradient[1]
+        gradient = self._gradient(at)
         if not (np.isfinite(gradient).all() and np.isfinite(self._diagonal).all()):
             raise NotFiniteError("the gradient or the curvature of the loss is not finite")
         damped = damping * self._diagonal
         return Quadratic(at, gradient, self.curvature, damped, self.base, self.sizes, self.finest)
+
+    def _gradient(self, at: Floats) -> Floats:
+        """Of the loss. Two are kept: that of the first weights, to which every size of steps comes
+        back, and the last one."""
+        for place, gradient in self._gradients.values():
+            if np.array_equal(place, at):
+                return gradient
+        found = _flat(self.loss.gradient(_like(at, self.weights)))
+        self._gradients["last" if self._gradients else "first"] = at, found
+        return found
 
     def factor(self, damping: float) -> Floats | None:
         """What `Quadratic.sequential` needs: it does not depend on where the model is built."""

@@ -17,6 +17,7 @@ from formats.priors import prior_shape
 
 __all__ = [
     "BITS_PER_WEIGHT",
+    "BLOCK",
     "coding_network",
     "core_network",
     "latent_gain",

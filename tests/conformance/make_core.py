@@ -72,8 +72,11 @@ def streams() -> dict[str, bytes]:
         "large_blocks_rgba_7x7": stream(
             CoreConfig(levels=3, hidden=2, residuals=4, width=6, block=8), 7, 7, 4, 20.0, 3
         ),
-        "blocks_by_level_70x100": stream(
-            CoreConfig(levels=4, hidden=2, residuals=0, width=3, block=6), 70, 100, 1, 1.0, 10
+        "blocks_by_level_12x150": stream(  # more than 32 columns at level 2, than 16 at 3
+            CoreConfig(levels=4, hidden=2, residuals=0, width=3, block=6), 12, 150, 1, 1.0, 10
+        ),
+        "blocks_by_level_6x600": stream(  # blocks of 128, 64 and 32, each in grids that are wider
+            CoreConfig(levels=5, hidden=2, residuals=0, width=2, block=7), 6, 600, 1, 1.0, 11
         ),
         "small_blocks_29x40": stream(CoreConfig(levels=8, width=3, block=3), 29, 40, 3, 1.0, 4),
         "far_latents_12x9": stream(small, 12, 9, 3, 4000.0, 5),

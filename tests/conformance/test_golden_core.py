@@ -22,7 +22,7 @@ from formats.unit import pack_core_unit
 from tests.conformance import reference_core as reference
 from tests.conformance.make_core import FOLDER, digests
 
-Means, Scales = npt.NDArray[np.int16], npt.NDArray[np.uint8]
+Means = Scales = npt.NDArray[np.intp]
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
 NAMES = sorted(MANIFEST)
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from codec.fit.core_curvature import distortion_curvature
-from tests.core_nets import noisy_net, weights_of
+from formats.core import CoreConfig
+from tests.core_nets import SMALL, noisy_net, weights_of
 
 
-def test_curvature_is_that_of_the_derivatives() -> None:
+@pytest.mark.parametrize(
+    ("config", "channels"),
+    [
+        (SMALL, 3),
+        (CoreConfig(levels=1, width=2, hidden=3, residuals=0), 1),
+        (CoreConfig(levels=2, width=2, hidden=3, residuals=1), 4),
+    ],
+)
+def test_curvature_is_that_of_the_derivatives(config: CoreConfig, channels: int) -> None:
     """On a picture that the patches cover; its border pixels are only approximate."""
-    net, distortion, _ = noisy_net()
+    net, distortion, _ = noisy_net(config=config, channels=channels)
     grids = net.latents
     weights = weights_of(net, context=False)
     found = distortion_curvature(distortion, weights, grids)
@@ -19,7 +29,7 @@ def test_curvature_is_that_of_the_derivatives() -> None:
     def samples(name: str, value: torch.Tensor) -> torch.Tensor:
         changed = weights | {name: value}
         out = distortion.smooth(changed, distortion.features(changed, grids))
-        for layer in ("residual0", "residual1"):
+        for layer in [f"residual{number}" for number in range(config.residuals)]:
             kernel, bias = changed[f"{layer}.weight"], changed[f"{layer}.bias"]
             padded = torch.nn.functional.pad(out[None], (1, 1, 1, 1), mode="replicate")
             out = out + torch.nn.functional.conv2d(padded, kernel, bias)[0]

@@ -6,7 +6,14 @@ import itertools
 
 import numpy as np
 
-from codec.fit.rdoq import LARGEST, Quadratic, inverse_factor, per_weight
+from codec.fit.rdoq import (
+    LARGEST,
+    Quadratic,
+    _cheapest,
+    _Prices,
+    inverse_factor,
+    per_weight,
+)
 from formats.entropy import symbol_bits
 
 
@@ -107,3 +114,21 @@ def test_symbols_stay_within_the_tables() -> None:
     zero = np.zeros(1)
     model = Quadratic(np.array([1e9]), zero, np.eye(1) * 1e12, zero, zero, [1], [0])
     assert model.solve([0], np.zeros(1, np.int32), sweeps=50).max() <= LARGEST
+
+
+def test_all_weights_at_once_want_what_each_one_wants() -> None:
+    rng = np.random.default_rng(0)
+    spreads = (0.0, 0.3, 5.0, 400.0)
+    tables = [symbol_bits(np.rint(rng.laplace(0, b, 50)).astype(np.int32)) for b in spreads]
+    tensor = rng.integers(0, len(tables), 3000)
+    optimum = rng.laplace(0, 3, 3000) * 10.0 ** rng.integers(-1, 4, 3000)
+    optimum[::5] = np.rint(optimum[::5] * 2) / 2  # ties
+    old = np.rint(optimum).astype(np.int64) + rng.integers(-2, 3, 3000)
+    old = np.clip(old, -100, 100)
+    bend = 10.0 ** rng.uniform(-3, 3, 3000)
+    found = _Prices(tables).cheapest(old, optimum, bend, tensor)
+    wanted = [
+        _cheapest(int(o), float(x), float(b), tables[t])
+        for o, x, b, t in zip(old, optimum, bend, tensor, strict=True)
+    ]
+    assert found.tolist() == wanted

@@ -55,14 +55,16 @@ def test_tiles_cover_every_grid_once(config: CoreConfig, height: int, width: int
 @pytest.mark.parametrize(
     ("block", "sides"),
     [
-        (3, [8] * 7),
-        (5, [32] * 7),
-        (6, [64, 64, 32, 32, 32, 32, 32]),
-        (8, [256, 256, 128, 128, 64, 64, 32]),
+        (3, [8] * 10),
+        (4, [16] * 10),
+        (5, [32] * 10),
+        (6, [64, 64, *[32] * 8]),
+        (7, [128, 128, 64, 64, *[32] * 6]),
+        (8, [256, 256, 128, 128, 64, 64, *[32] * 4]),
     ],
 )
 def test_blocks_are_halved_every_second_level_down_to_32(block: int, sides: list[int]) -> None:
-    assert [CoreConfig(block=block).side(level) for level in range(7)] == sides
+    assert [CoreConfig(levels=10, block=block).side(level) for level in range(10)] == sides
 
 
 def test_tensors_are_those_of_the_specification() -> None:

@@ -93,7 +93,7 @@ def test_the_second_implementation_decodes_the_same(
     data, seen = encode_segment(
         ContextNetwork(config, tensors), core_grids(config, *size, spread, seed)
     )
-    plain = reference.Config(size[1], size[0], 1, levels, 1, 0, 5, 2**block, config.tile)
+    plain = reference.Config(size[1], size[0], 1, levels, 1, 0, 5, block, config.tile)
     other = reference.Network(
         plain,
         {
