@@ -105,9 +105,9 @@ class _Jacobian:
             layer = int(kind.removeprefix("residual"))
             return self._through(self._by_layer(layer, part), layer + 1)
         if kind == "tail":
-            units = torch.arange(len(self.hidden))
-            few = torch.split(units, max(1, BATCH // len(self.features)))
-            return torch.cat([self._through(self._by_units(part, some)) for some in few])
+            few = max(1, BATCH // len(self.features))
+            parts = [slice(k, k + few) for k in range(0, len(self.hidden), few)]
+            return torch.cat([self._through(self._by_units(part, units)) for units in parts])
         return self._through(self._by_output(name))
 
     def _layer(self, samples: Tensor, layer: int, bias: float) -> Tensor:
@@ -128,7 +128,7 @@ class _Jacobian:
             found.append(moved.reshape(len(part), -1))
         return torch.cat(found)
 
-    def _by_units(self, part: str, units: Tensor) -> Tensor:
+    def _by_units(self, part: str, units: slice) -> Tensor:
         """Changes of what the 1x1 layers say, by the weights or the biases of hidden units."""
         ways = self.gain * self.features[:-1] if part == "weight" else self.features[-1:]
         output, active = self.tail.output[:, units], self.active[units]
