@@ -89,8 +89,7 @@ class _Jacobian:
         self.tail = distortion.tail(weights)
         self.hidden = torch.einsum("kl,l...->k...", self.tail.first, self.features).clamp_(min=0)
         self.active = (self.hidden > 0).to(self.features)
-        samples = torch.einsum("cl,lp...->pc...", self.tail.skip, self.features)
-        samples = samples + torch.einsum("ck,kp...->pc...", self.tail.output, self.hidden)
+        samples = self._mixed(self.features, self.hidden)
         self.inputs = []  # of each 3x3 layer
         for layer in range(self.layers):
             self.inputs.append(samples)
@@ -109,6 +108,11 @@ class _Jacobian:
             parts = [slice(k, k + few) for k in range(0, len(self.hidden), few)]
             return torch.cat([self._through(self._by_units(part, units)) for units in parts])
         return self._through(self._by_output(name))
+
+    def _mixed(self, features: Tensor, hidden: Tensor) -> Tensor:
+        """What features and hidden activations add up to: (patches, channels, h, w)."""
+        straight = torch.einsum("cl,lp...->pc...", self.tail.skip, features)
+        return straight + torch.einsum("ck,kp...->pc...", self.tail.output, hidden)
 
     def _layer(self, samples: Tensor, layer: int, bias: float) -> Tensor:
         """A 3x3 layer of (n, channels, h, w) with this much of its bias."""
@@ -167,6 +171,5 @@ class _Jacobian:
             change = (self.patches(w) - self.features) / (flat[place] - before)
             flat[place] = before
             hidden = torch.einsum("kl,l...->k...", self.tail.first, change) * self.active
-            moved = torch.einsum("cl,lp...->pc...", self.tail.skip, change)
-            found.append(moved + torch.einsum("ck,kp...->pc...", self.tail.output, hidden))
+            found.append(self._mixed(change, hidden))
         return torch.stack(found)
