@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 
@@ -19,14 +21,18 @@ from codec.network.core import CoreCoordX
 from codec.network.grid import AxisGrid
 from codec.reconstruct import Crop, check_region
 from codec.signal import Samples, empty_samples, from_signal
+from formats.native import native_on
 from formats.unit import CoreUnit
 
 __all__ = ["CoreReconstructor", "TiledLatents"]
 
+T = TypeVar("T")
+
 CPU_BLOCK, GPU_BLOCK = 256, 4096
 """Side of a block in pixels: interpolated latents of seven levels take 2 MiB, 0.5 GiB."""
 MOST_THREADS = 4
-"""Blocks that are evaluated at the same time on a CPU; each takes some 20 MiB meanwhile."""
+"""Blocks that are evaluated, or tiles decoded, at the same time on a CPU; each takes some 20 MiB
+meanwhile."""
 MARGIN = 8
 """Samples around a crop that take part in it: the 3x3 layers and the cubic of other scales."""
 
@@ -60,14 +66,22 @@ class TiledLatents:
         def near(start: int, size: int, part: range) -> bool:
             return start < part.stop + self._reach and start + size > part.start - self._reach
 
-        for number, box in list(self._left.items()):
-            if near(box.top, box.height, rows) and near(box.left, box.width, columns):
-                with one_blas_thread():
-                    grids = self.unit.segment(number, self._above)
-                for level, grid in enumerate(grids):
-                    part = self.net.latents[level][box.crop(level)]
-                    part.copy_(torch.from_numpy(grid))
-                del self._left[number]
+        @torch.inference_mode()
+        def decode(number: int) -> None:
+            box = self._left[number]
+            for level, grid in enumerate(self.unit.segment(number, self._above)):
+                self.net.latents[level][box.crop(level)].copy_(torch.from_numpy(grid))
+            del self._left[number]
+
+        missing = [
+            number
+            for number, box in self._left.items()
+            if near(box.top, box.height, rows) and near(box.left, box.width, columns)
+        ]
+        # What numpy decodes holds Python's lock.
+        threads = torch.get_num_threads() if native_on() else 1
+        with one_blas_thread():
+            _each(decode, missing, threads)
 
 
 class CoreReconstructor:
@@ -121,18 +135,9 @@ class CoreReconstructor:
         blocks = itertools.product(
             _cuts(rows, self.block, self.net.height), _cuts(columns, self.block, self.net.width)
         )
-        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
-        if threads == 1:
-            for block in blocks:
-                evaluate(block)
-            return out
         # Operations on a block are small: blocks side by side, each with one thread, are faster
-        # than one after the other with all of them. The pool is asked for at every call, since a
-        # fork leaves the child without its threads.
-        for _ in _workers(min(threads, MOST_THREADS)).map(evaluate, blocks):
-            pass
-        # The last call in any thread is what threads to come begin with: the workers' was 1.
-        torch.set_num_threads(threads)
+        # than one after the other with all of them.
+        _each(evaluate, blocks, torch.get_num_threads() if self.device.type == "cpu" else 1)
         return out
 
     def _scaled(self, rows: range, columns: range, scale: float) -> Samples:
@@ -156,9 +161,25 @@ class CoreReconstructor:
         return out
 
 
+def _each(work: Callable[[T], None], items: Iterable[T], threads: int) -> None:
+    """Do the work for each item, several at the same time if there are threads."""
+    if threads == 1:
+        for item in items:
+            work(item)
+        return
+    before = torch.get_num_threads()
+    # The pool is asked for at every call, since a fork leaves the child without its threads.
+    try:
+        for _ in _workers(min(threads, MOST_THREADS)).map(work, items):
+            pass
+    finally:
+        # The last call in any thread is what threads to come begin with: the workers' was 1.
+        torch.set_num_threads(before)
+
+
 @lru_cache(maxsize=1)
 def _workers(count: int) -> ThreadPoolExecutor:
-    """Threads for blocks. They are kept: new ones would begin without memory of their own."""
+    """Threads for blocks and tiles, kept: new ones would begin without memory of their own."""
     return ThreadPoolExecutor(count, "codec-decode", torch.set_num_threads, (1,))
 
 

@@ -136,6 +136,7 @@ class ContextNetwork:
 
     Attributes:
         config, full: as given.
+        fixed: the integers of its tensors by name, the prior added.
 
     Raises:
         CorruptError: a step outside the fixed-point range, or weights so large that float32
@@ -148,7 +149,7 @@ class ContextNetwork:
     ) -> None:
         self.config, self.full = config, full
         prior = prior_tensors(config, 3)
-        fixed = {
+        self.fixed = fixed = {
             spec.name: _fixed(spec, tensors.get(spec.name), prior.get(spec.name))
             for spec in config.tensors({}, 1)
             if spec.name in CONTEXT_BITS

@@ -16,13 +16,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from formats import native
 from formats.blocks import BlockGrid
 from formats.context import MEAN_LIMIT, ContextNetwork, Scratch
 from formats.errors import InputError
 from formats.residuals import LatentDecoder, LatentEncoder, keys_of, latent_bits, scales_of
 from formats.tables import LATENT_SCALES, MEAN_BITS, latent_support
 
-__all__ = ["MAX_LATENT", "decode_segment", "encode_segment", "level_bits", "lossy_levels"]
+__all__ = [
+    "MAX_LATENT",
+    "decode_by_passes",
+    "decode_segment",
+    "encode_segment",
+    "level_bits",
+    "lossy_levels",
+]
 
 Grid = npt.NDArray[np.int32]
 Codes = npt.NDArray[np.intp]
@@ -224,7 +232,7 @@ def decode_segment(
     first: int = 0,
     above: Grid | None = None,
 ) -> list[Grid]:
-    """Inverse of `encode_segment`.
+    """Inverse of `encode_segment`, in machine code where it is there (`formats/native.py`).
 
     Args:
         network: the unit's context network.
@@ -239,6 +247,20 @@ def decode_segment(
     Raises:
         CorruptError: the stream is not one that an encoder writes for these grids.
     """
+    if type(network) is ContextNetwork and (instructions := native.native_on()):
+        return native.decode_segment(network, shapes, data, where, first, above, instructions)
+    return decode_by_passes(network, shapes, data, where, first, above)
+
+
+def decode_by_passes(
+    network: ContextNetwork,
+    shapes: Sequence[tuple[int, int]],
+    data: bytes,
+    where: str,
+    first: int = 0,
+    above: Grid | None = None,
+) -> list[Grid]:
+    """`decode_segment` by numpy, the reference; the network may predict in another way."""
     coder = LatentDecoder(data, where)
     grids = _walk(
         network, shapes, first, above, lambda coded, _: coded.place(coder.decode(coded.keys))

@@ -24,7 +24,15 @@ from formats.tables import (
     latent_frequencies,
 )
 
-__all__ = ["LatentDecoder", "LatentEncoder", "keys_of", "latent_bits", "scales_of"]
+__all__ = [
+    "LatentDecoder",
+    "LatentEncoder",
+    "by_key",
+    "keys_of",
+    "latent_bits",
+    "scales_of",
+    "whole_words",
+]
 
 Symbols = npt.NDArray[np.int32]
 Places = npt.NDArray[np.intp]
@@ -49,7 +57,7 @@ def scales_of(keys: Places) -> Places:
     return keys >> MEAN_BITS
 
 
-def _by_key(tables: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def by_key(tables: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Tables (scales, |offset|, symbols) in the order of keys: (keys, symbols)."""
     offsets = np.abs(np.arange(_MEANS) - _MEANS // 2)
     return tables[:, offsets].reshape(-1, tables.shape[-1])
@@ -62,7 +70,7 @@ def _latent_models() -> tuple[Any, npt.NDArray[np.float32]]:
     Integers up to 2^24, and all their partial sums, are exact in single precision.
     """
     family = constriction_stream().model.Categorical(perfect=False)
-    return family, _by_key(model_weights(latent_frequencies()).astype(np.float32))
+    return family, by_key(model_weights(latent_frequencies()).astype(np.float32))
 
 
 class _Parameters:
@@ -89,7 +97,7 @@ def _excess_model(scale: int) -> Any:
 
 @lru_cache(maxsize=1)
 def _latent_costs() -> npt.NDArray[np.float64]:
-    return _by_key(np.log2(TOTAL) - np.log2(latent_frequencies().clip(1)))
+    return by_key(np.log2(TOTAL) - np.log2(latent_frequencies().clip(1)))
 
 
 def latent_bits(keys: Places, residuals: Symbols) -> float:
@@ -172,6 +180,19 @@ class LatentEncoder:
         return words.astype("<u4").tobytes()
 
 
+def whole_words(data: bytes, where: str) -> npt.NDArray[np.uint32]:
+    """The 32-bit words of a stream.
+
+    Raises:
+        CorruptError: it is not whole words.
+    """
+    if len(data) % 4:
+        raise CorruptError(
+            f"{where}: expected a whole number of 32-bit words, got {len(data)} bytes"
+        )
+    return np.frombuffer(data, dtype="<u4").astype(np.uint32)
+
+
 class LatentDecoder:
     """Inverse of `LatentEncoder`.
 
@@ -183,11 +204,7 @@ class LatentDecoder:
     """
 
     def __init__(self, data: bytes, where: str) -> None:
-        if len(data) % 4:
-            raise CorruptError(
-                f"{where}: expected a whole number of 32-bit words, got {len(data)} bytes"
-            )
-        words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
+        words = whole_words(data, where)
         self._coder = constriction_stream().queue.RangeDecoder(words)
         self._again = LatentEncoder()
         self._parameters = _Parameters()

@@ -23,7 +23,7 @@ from formats.blocks import BlockGrid
 from formats.context import ContextNetwork, Scratch
 from formats.core import CoreConfig
 from formats.latents import _Coded, _coded, _walk, decode_segment, encode_segment
-from formats.residuals import LatentDecoder, _by_key
+from formats.residuals import LatentDecoder, by_key
 from formats.tables import FAR, TOTAL, latent_frequencies
 from formats.weights import CodedTensor
 
@@ -47,7 +47,7 @@ def drawn(
     """Latents drawn from the tables that the network chooses for them."""
     rng = np.random.default_rng(seed)
 
-    ends = _by_key(latent_frequencies().cumsum(-1))
+    ends = by_key(latent_frequencies().cumsum(-1))
 
     def draw(coded: _Coded, values: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         point = rng.integers(0, TOTAL, (len(coded.keys), 1))

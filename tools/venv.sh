@@ -1,4 +1,5 @@
-# Sourced by demo.sh and test.sh: makes .venv with the pinned packages, once per change of pins.
+# Sourced by demo.sh and test.sh: makes .venv with the pinned packages, once per change of pins or of
+# what is compiled.
 # Needs only python3 (3.11 or later) with its venv module.
 set -euo pipefail
 
@@ -16,7 +17,7 @@ find_python() {
 
 make_venv() {
   local extras=$1 stamp
-  stamp="$extras $(cat pyproject.toml constraints.txt | cksum)"
+  stamp="$extras $(cat pyproject.toml setup.py constraints.txt formats/*.[ch] | cksum)"
   if [[ -f .venv/.stamp && "$(cat .venv/.stamp)" == *"$stamp"* ]]; then
     return
   fi

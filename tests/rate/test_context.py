@@ -17,7 +17,7 @@ from formats.blocks import BlockGrid
 from formats.context import CONTEXT_BITS, ContextNetwork
 from formats.core import CoreConfig
 from formats.errors import CorruptError, InputError
-from formats.latents import decode_segment, encode_segment, level_bits
+from formats.latents import decode_by_passes, decode_segment, encode_segment, level_bits
 from formats.weights import CodedTensor
 
 CPU = torch.device("cpu")
@@ -249,7 +249,7 @@ def test_streams_decode_alike_with_numpy_and_torch(threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        decoded = decode_segment(TorchContextNetwork(network, CPU), shapes, data, "test")
+        decoded = decode_by_passes(TorchContextNetwork(network, CPU), shapes, data, "test")
     finally:
         torch.set_num_threads(before)
     for a, b, c in zip(decoded, seen, decode_segment(network, shapes, data, "test"), strict=True):

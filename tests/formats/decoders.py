@@ -1,0 +1,38 @@
+"""Every decoder of latents at once: numpy's and machine code of every instruction set."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from formats.errors import CorruptError
+from formats.latents import decode_by_passes
+from formats.native import decode_segment, instruction_sets
+
+
+def decode_segment_alike(
+    network: Any,
+    shapes: list[tuple[int, int]],
+    data: bytes,
+    where: str,
+    first: int = 0,
+    above: npt.NDArray[np.int32] | None = None,
+) -> list[npt.NDArray[np.int32]]:
+    """As `formats.latents.decode_segment`; all decoders find the same, or refuse the stream."""
+    try:
+        wanted = decode_by_passes(network, shapes, data, where, first, above)
+    except CorruptError:
+        for instructions in instruction_sets():
+            with pytest.raises(CorruptError, match=f"^{re.escape(where)}: "):
+                decode_segment(network, shapes, data, where, first, above, instructions)
+        raise
+    for instructions in instruction_sets():
+        found = decode_segment(network, shapes, data, where, first, above, instructions)
+        for grid, other in zip(found, wanted, strict=True):
+            assert grid.dtype == np.int32
+            np.testing.assert_array_equal(grid, other, instructions)
+    return wanted
