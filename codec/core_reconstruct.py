@@ -19,6 +19,7 @@ import torch
 from codec.blas import one_blas_thread
 from codec.network.core import CoreCoordX
 from codec.network.grid import AxisGrid
+from codec.network.parts import Parts
 from codec.reconstruct import Crop, check_region
 from codec.signal import Samples, empty_samples, from_signal
 from formats.native import native_on
@@ -99,7 +100,7 @@ class CoreReconstructor:
         side = CPU_BLOCK if self.device.type == "cpu" else GPU_BLOCK
         self.block = max(side, 1 << net.config.levels)
         with torch.inference_mode():
-            self._bands = net.bands()
+            self._parts = Parts(net.bands())
 
     @torch.inference_mode()
     def region(self, frames: range, crop: Crop | None, scale: float = 1.0) -> Samples:
@@ -119,7 +120,7 @@ class CoreReconstructor:
         @torch.inference_mode()
         def evaluate(block: tuple[range, range]) -> None:
             top, left = block
-            samples = self.net.native(top, left, self._bands)
+            samples = self.net.native(top, left, self._parts)
             y = range(max(top.start, rows.start), min(top.stop, rows.stop))
             x = range(max(left.start, columns.start), min(left.stop, columns.stop))
             part = samples[

@@ -78,7 +78,7 @@ class CoreDistortion:
         padded = []
         for layer in range(self.config.residuals):
             padded.append(F.pad(samples[None], (1, 1, 1, 1), mode="replicate")[0].contiguous())
-            samples = self._convolve(w, layer, padded[-1], samples)
+            samples = self._convolve(w, layer, padded[-1])
         error = samples.clamp(0, 1) - self.target
         mse = error.square().mean()
         back = error.mul_(2.0 / error.numel())
@@ -116,7 +116,7 @@ class CoreDistortion:
         """Mean squared error once the 3x3 layers have seen these samples."""
         for layer in range(self.config.residuals):
             padded = F.pad(samples[None], (1, 1, 1, 1), mode="replicate")[0].contiguous()
-            samples = self._convolve(weights, layer, padded, samples)
+            samples = self._convolve(weights, layer, padded)
         return float((samples.clamp(0, 1) - self.target).square_().mean())
 
     # -- 1x1 layers ------------------------------------------------------------------------
@@ -149,11 +149,9 @@ class CoreDistortion:
 
     # -- 3x3 layers ------------------------------------------------------------------------
 
-    def _convolve(
-        self, w: Mapping[str, Tensor], layer: int, padded: Tensor, samples: Tensor
-    ) -> Tensor:
+    def _convolve(self, w: Mapping[str, Tensor], layer: int, padded: Tensor) -> Tensor:
         weight, bias = w[f"residual{layer}.weight"], w[f"residual{layer}.bias"]
-        return add_convolution(samples, padded, weight, bias, self.chunk)
+        return add_convolution(padded, weight, bias, self.chunk)
 
     def _convolve_back(
         self,

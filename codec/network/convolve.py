@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = ["CHUNK", "GPU_CHUNK", "add_convolution", "chunk_of", "row_bands", "windows"]
 
@@ -38,21 +39,34 @@ def windows(plane: Tensor, rows: slice, width: int) -> Tensor:
     return view.reshape(plane.shape[0] * 9, -1)
 
 
-def add_convolution(
-    samples: Tensor, padded: Tensor, weight: Tensor, bias: Tensor, chunk: int
-) -> Tensor:
-    """Samples plus a 3x3 convolution.
+def add_convolution(padded: Tensor, weight: Tensor, bias: Tensor, chunk: int) -> Tensor:
+    """Samples plus their 3x3 convolution: (channels, h, w); without gradients.
 
     Args:
-        samples: (channels, h, w).
-        padded: (channels, h + 2, w + 2), what is convolved.
+        padded: (channels, h + 2, w + 2) samples and what is around them.
         weight: (channels, channels, 3, 3).
         bias: (channels,).
         chunk: pixels of a band.
     """
-    channels, height, width = samples.shape
-    out = torch.empty_like(samples, memory_format=torch.contiguous_format)
+    channels, height, width = padded.shape[0], padded.shape[1] - 2, padded.shape[2] - 2
+    # In the order of (column of the kernel, output; input, row): its columns are products of their
+    # own, since rows of pixels can be copied whole, and three times as many need not be. The
+    # samples themselves are part of the middle column.
+    by_column = weight.permute(3, 0, 1, 2).clone(memory_format=torch.contiguous_format)
+    by_column[1, :, :, 1].diagonal().add_(1)
+    by_column = by_column.view(3 * channels, -1)
+    biases = F.pad(bias, (channels, channels))[:, None]
+    out = padded.new_empty(channels, height, width)
+    channel, row, column = padded.stride()
     for rows in row_bands(height, width, chunk):
-        change = torch.addmm(bias[:, None], weight.flatten(1), windows(padded, rows, width))
-        torch.add(samples[:, rows], change.view(channels, -1, width), out=out[:, rows])
+        size = rows.stop - rows.start
+        seen = padded.as_strided(
+            (channels, 3, size, width + 2),
+            (channel, row, row, column),
+            padded.storage_offset() + rows.start * row,
+        )
+        found = torch.addmm(biases, by_column, seen.reshape(3 * channels, -1))
+        left, middle, right = found.view(3, channels, size, width + 2)
+        part = torch.add(left[..., :-2], middle[..., 1:-1], out=out[:, rows])
+        part += right[..., 2:]
     return out

@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from codec.network.convolve import add_convolution, chunk_of
 from codec.network.grid import AxisGrid
-from codec.network.kernels import INITIAL, Band, axis_matrix, bands, interpolate
+from codec.network.kernels import INITIAL, Band, axis_matrix, bands
+from codec.network.parts import Parts
 from codec.network.store import WeightStore
 from codec.network.tail import WEIGHTS, Tail, features_of
 from formats.core import CoreConfig
@@ -100,13 +101,6 @@ class CoreCoordX(WeightStore):
         kernel = self.tensor("kernel") if self.config.levels > 1 else None
         return bands(kernel, self.tensor("filter"))
 
-    def fuse(self, found: Sequence[Band], rows: range, columns: range) -> Tensor:
-        """Features of a rectangle of samples: (levels + 1, rows, columns).
-
-        Both ranges start at multiples of the largest block.
-        """
-        return features_of(interpolate(self.latents, found, rows, columns))
-
     def tail(self, features: Tensor) -> Tensor:
         """The 1x1 layers: (levels + 1, n) -> (channels, n)."""
         weights = {name: self.tensor(name) for name in WEIGHTS}
@@ -122,30 +116,22 @@ class CoreCoordX(WeightStore):
         """
         top, bottom, left, right = (int(edge) for edge in edges)
         for layer in range(self.config.residuals):
-            padded = F.pad(samples[None], (left, right, top, bottom), mode="replicate")
-            height, width = samples.shape[-2:]
-            samples = add_convolution(
-                samples[:, 1 - top : height - 1 + bottom, 1 - left : width - 1 + right],
-                padded[0],
-                self.tensor(f"residual{layer}.weight"),
-                self.tensor(f"residual{layer}.bias"),
-                chunk_of(samples.device),
-            )
+            padded = F.pad(samples[None], (left, right, top, bottom), mode="replicate")[0]
+            weight = self.tensor(f"residual{layer}.weight")
+            bias = self.tensor(f"residual{layer}.bias")
+            samples = add_convolution(padded, weight, bias, chunk_of(samples.device))
         return samples
 
     # -- queries ---------------------------------------------------------------------------
 
-    def native(self, rows: range, columns: range, found: Sequence[Band] | None = None) -> Tensor:
+    def native(self, rows: range, columns: range, parts: Parts | None = None) -> Tensor:
         """Samples of a rectangle of the coded picture: (channels, rows, columns)."""
-        found = self.bands() if found is None else found
-        halo, block = self.config.residuals, max(band.block for band in found)
+        parts = Parts(self.bands()) if parts is None else parts
+        halo = self.config.residuals
         outer = []
         for part, length in ((rows, self.height), (columns, self.width)):
             outer.append(range(max(0, part.start - halo), min(length, part.stop + halo)))
-        aligned = [range(part.start // block * block, part.stop) for part in outer]
-        features = self.fuse(found, *aligned)
-        inside = [slice(o.start - a.start, None) for o, a in zip(outer, aligned, strict=True)]
-        features = features[:, inside[0], inside[1]]
+        features = parts.features(self.latents, *outer)
         samples = self.tail(features.flatten(1)).view(-1, len(outer[0]), len(outer[1]))
         if not halo:
             return samples
@@ -182,7 +168,8 @@ class CoreCoordX(WeightStore):
         if not self.config.residuals:
             return samples
         near = [_near(y, self.height), _near(x, self.width)]
-        change = self.native(near[0], near[1], found) - self._smooth(near[0], near[1], found)
+        parts = Parts(found)
+        change = self.native(near[0], near[1], parts) - self._smooth(near[0], near[1], parts)
         identity = bands(None, change.new_zeros(1, 4))[0]
         matrices = [
             axis_matrix(identity, length, coords, length)[:, part.start : part.stop]
@@ -190,12 +177,9 @@ class CoreCoordX(WeightStore):
         ]
         return samples + matrices[0] @ change @ matrices[1].t()
 
-    def _smooth(self, rows: range, columns: range, found: Sequence[Band]) -> Tensor:
+    def _smooth(self, rows: range, columns: range, parts: Parts) -> Tensor:
         """Samples of the 1x1 layers alone."""
-        block = max(band.block for band in found)
-        top, left = rows.start // block * block, columns.start // block * block
-        features = self.fuse(found, range(top, rows.stop), range(left, columns.stop))
-        features = features[:, rows.start - top :, columns.start - left :]
+        features = parts.features(self.latents, rows, columns)
         return self.tail(features.flatten(1)).view(-1, len(rows), len(columns))
 
     def extra_repr(self) -> str:

@@ -13,6 +13,7 @@ from codec.fit.core_distortion import CoreDistortion
 from codec.network import AxisGrid, convolve, kernels, tail
 from codec.network.core import CoreCoordX, gain_of
 from codec.network.kernels import INITIAL, axis_matrix, bands, expand
+from codec.network.parts import Parts
 from formats.core import CoreConfig
 from formats.errors import InputError
 
@@ -84,6 +85,31 @@ def test_grid_queries_at_samples_are_the_samples(size: tuple[int, int]) -> None:
     torch.testing.assert_close(native, queried)
 
 
+@pytest.mark.parametrize("levels", [1, 2, 7, 10])
+def test_parts_are_the_axis_matrices_at_any_samples(levels: int) -> None:
+    """By strips, as a CPU does, and by blocks, as a GPU does."""
+    net = network(300, 530, levels=levels, amplitude=1.0)
+    parts = Parts(net.bands())
+    full = AxisGrid.full(net.lengths, torch.device("cpu"))
+    whole = [
+        axis_matrix(band, len(latent), full["y"], 300)
+        @ latent
+        @ axis_matrix(band, latent.shape[1], full["x"], 530).t()
+        for band, latent in zip(parts.bands, net.latents, strict=True)
+    ]
+    expected = torch.stack([*whole, torch.ones(300, 530)])
+    for rows, columns in (
+        (range(300), range(530)),
+        (range(254, 300), range(253, 515)),
+        (range(1, 259), range(511, 530)),
+        (range(299, 300), range(1)),
+        (range(63, 66), range(127, 386)),
+    ):
+        wanted = expected[:, rows.start : rows.stop, columns.start : columns.stop]
+        torch.testing.assert_close(parts.features(net.latents, rows, columns), wanted)
+        torch.testing.assert_close(parts._of_blocks(net.latents, rows, columns), wanted)
+
+
 @pytest.mark.parametrize("residuals", [0, 1, 3])
 def test_any_crop_is_that_part_of_the_picture(residuals: int) -> None:
     net = network(80, 150, residuals=residuals)
@@ -107,7 +133,7 @@ def test_3x3_layers_are_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None
     inner = padded[0, :, 1:-1, 1:-1]
     expected = inner + torch.nn.functional.conv2d(padded, weight, bias)[0]
     for chunk in (50, 10_000):
-        found = convolve.add_convolution(inner, padded[0], weight, bias, chunk)
+        found = convolve.add_convolution(padded[0], weight, bias, chunk)
         torch.testing.assert_close(found, expected)
 
     def refuse(*_: object) -> None:
