@@ -22,6 +22,8 @@
 #error "vectors of GCC or Clang are needed; without this module numpy decodes, to the same integers"
 #endif
 
+#include "_sets.h"
+
 #define LIMIT 127        /* the network sees latents clipped to -127..127 */
 #define TOP 4095         /* largest activation */
 #define MEAN_LIMIT 32736 /* largest mean, in 1/32 */
@@ -68,14 +70,14 @@ typedef void (*Predict)(const Network *, const Layer *, int, const int8_t *const
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define NAME avx512
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
+#define TARGET WITH_AVX512
 #define LANES 16
 #define LOAD(to, from) _mm512_store_ps(to, _mm512_cvtepi32_ps( \
     _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(from)))))
 #define ROWS 8
 #include "_network.h"
 #define NAME avx2
-#define TARGET __attribute__((target("avx2,fma")))
+#define TARGET WITH_AVX2
 #define LANES 8
 #define LOAD(to, from) _mm256_store_ps(to, _mm256_cvtepi32_ps( \
     _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(from)))))
@@ -90,29 +92,15 @@ typedef void (*Predict)(const Network *, const Layer *, int, const int8_t *const
 #include "_network.h"
 
 static const struct {
-    const char *name;
     Predict predict;
     int positions;
-} INSTRUCTIONS[] = {
+} INSTRUCTIONS[SETS] = {
 #if defined(__x86_64__)
-    {"avx512", predict_avx512, 32},
-    {"avx2", predict_avx2, 16},
+    [AVX512] = {predict_avx512, 32},
+    [AVX2] = {predict_avx2, 16},
 #endif
-    {"plain", predict_plain, 8},
+    [PLAIN] = {predict_plain, 8},
 };
-
-static int has_instructions(int set)
-{
-#if defined(__x86_64__)
-    if (set == 0)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (set == 1)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#endif
-    (void)set;
-    return 1;
-}
 
 /* -- range decoder (SPEC.md, section 6) ------------------------------------------------------- */
 
@@ -461,25 +449,6 @@ static int decode_grid(Stream *stream, int set, const Network *net, const Tables
 
 /* -- Python ----------------------------------------------------------------------------------- */
 
-/* Whether a buffer holds `count` numbers of `size` bytes; else an exception is set. */
-static int holds(const Py_buffer *buffer, int64_t count, int64_t size, const char *name)
-{
-    if (buffer->len == count * size)
-        return 1;
-    PyErr_Format(PyExc_ValueError, "%s: expected %lld bytes, got %zd", name,
-                 (long long)(count * size), buffer->len);
-    return 0;
-}
-
-static int between(int64_t value, int64_t least, int64_t most, const char *name)
-{
-    if (least <= value && value <= most)
-        return 1;
-    PyErr_Format(PyExc_ValueError, "%s: expected %lld..%lld, got %lld", name, (long long)least,
-                 (long long)most, (long long)value);
-    return 0;
-}
-
 /* Whether every scale but 0 has a table of at least one symbol. */
 static int far_fits(const Py_buffer *far_start, const Py_buffer *far)
 {
@@ -520,8 +489,8 @@ static PyObject *decode_level(PyObject *module, PyObject *args)
     if (!between(height, 1, 1 << 28, "height") || !between(width, 1, (1 << 28) / height, "width") ||
         !between(side, 8, 256, "side") || !between(units, 1, MAX_WIDTH, "units") ||
         !between(side & (side - 1), 0, 0, "bits of side below the first") ||
-        !between(least, 0, SCALES - 1, "least") || !between(set, 0, COUNT(INSTRUCTIONS) - 1, "set") ||
-        !between(has_instructions(set), 1, 1, "instructions that this processor has") ||
+        !between(least, 0, SCALES - 1, "least") || !between(set, 0, SETS - 1, "set") ||
+        !between(has_set(set), 1, 1, "instructions that this processor has") ||
         !between(mean, -(1 << 26), 1 << 26, "mean") || !between(scale, -(1 << 26), 1 << 26, "scale") ||
         !holds(&b[CODER], 5, 8, "coder") || !holds(&b[WORDS], b[WORDS].len / 4, 4, "words") ||
         !holds(&b[GRID], height * width, 4, "grid") ||
@@ -555,27 +524,6 @@ release:
     for (int i = 0; i < BUFFERS; i++)
         PyBuffer_Release(&b[i]);
     return result;
-}
-
-PyDoc_STRVAR(instructions_doc,
-"instructions()\n"
-"\n"
-"The instruction sets that decode_level knows, in its numbering, as pairs of a name and of whether\n"
-"this processor has it; the fastest first.");
-
-static PyObject *instructions(PyObject *module, PyObject *none)
-{
-    PyObject *found = PyList_New(0);
-    (void)module;
-    (void)none;
-    for (int set = 0; found && set < COUNT(INSTRUCTIONS); set++) {
-        PyObject *pair = Py_BuildValue(
-            "sO", INSTRUCTIONS[set].name, has_instructions(set) ? Py_True : Py_False);
-        if (!pair || PyList_Append(found, pair) < 0)
-            Py_CLEAR(found);
-        Py_XDECREF(pair);
-    }
-    return found;
 }
 
 static PyMethodDef methods[] = {

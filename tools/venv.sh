@@ -17,7 +17,7 @@ find_python() {
 
 make_venv() {
   local extras=$1 stamp
-  stamp="$extras $(cat pyproject.toml setup.py constraints.txt formats/*.[ch] | cksum)"
+  stamp="$extras $(cat pyproject.toml setup.py constraints.txt formats/*.[ch] codec/cpu/*.[ch] | cksum)"
   if [[ -f .venv/.stamp && "$(cat .venv/.stamp)" == *"$stamp"* ]]; then
     return
   fi

@@ -2,7 +2,8 @@
 
 Interpolation goes through autograd: it is a handful of GEMMs. The tail, whose activations are
 many times the size of the picture, is written out: chunks of pixels that stay in the processor's
-cache, hidden activations computed a second time on the way back instead of stored.
+cache, hidden activations computed a second time on the way back instead of stored. On a CPU it
+is machine code where that could be compiled (`codec/cpu/`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codec.cpu import kernels_on
+from codec.cpu.synthesis import FusedSynthesis
 from codec.network.convolve import add_convolution, chunk_of, row_bands, windows
 from codec.network.core import gain_of
 from codec.network.kernels import Windows, bands, interpolate
@@ -22,6 +25,9 @@ from codec.relu import through_relu
 from formats.core import CoreConfig
 
 __all__ = ["CoreDistortion", "DistortionResult"]
+
+_Synthesised = tuple[Tensor, Tensor, dict[str, Tensor]]
+"""Mean squared error and its gradients: by features (levels, n), and by tensors."""
 
 
 @dataclass
@@ -45,6 +51,9 @@ class CoreDistortion:
     Args:
         config: the network.
         target: (channels, height, width) samples in [0, 1].
+
+    Attributes:
+        fused: what follows the interpolation in machine code, where there is some.
     """
 
     def __init__(self, config: CoreConfig, target: Tensor) -> None:
@@ -52,6 +61,9 @@ class CoreDistortion:
         self.gain = gain_of(config)
         self.chunk = chunk_of(target.device)
         self._windows: Windows = {}
+        cpu = target.device.type == "cpu" and target.dtype == torch.float32
+        instructions = kernels_on() if cpu else None
+        self.fused = None if instructions is None else FusedSynthesis(instructions)
 
     def __call__(
         self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]
@@ -60,7 +72,7 @@ class CoreDistortion:
 
         (A clamp without gradient lets bright or dark pictures collapse for good.)
         """
-        channels, height, width = self.target.shape
+        _, height, width = self.target.shape
         w = {name: value.detach() for name, value in weights.items()}
         with torch.enable_grad():
             leaves = [w["filter"].requires_grad_()]
@@ -70,8 +82,45 @@ class CoreDistortion:
             grids = [q.detach().requires_grad_() for q in latents]
             found = bands(kernel, w["filter"])
             planes = interpolate(grids, found, range(height), range(width), self._windows)
-        features = self._features([plane.detach() for plane in planes]).flatten(1)
+        features = self._features([plane.detach() for plane in planes])
         w = {name: value.detach() for name, value in w.items()}
+        back = self._operations if self.fused is None else self._fused
+        mse, by_features, grad = back(w, features)
+        parts = list(by_features.view(-1, height, width).unbind(0))
+        slopes = torch.autograd.grad(planes, [*leaves, *grids], parts)
+        grad["filter"] = slopes[0]
+        if len(leaves) > 1:
+            grad["kernel"] = slopes[1]
+        return DistortionResult(mse, list(slopes[len(leaves) :]), grad)
+
+    def _fused(self, w: Mapping[str, Tensor], features: Tensor) -> _Synthesised:
+        """In machine code."""
+        assert self.fused is not None
+        tail, layers = self.tail(w), range(self.config.residuals)
+        found = self.fused.error(
+            features,
+            tail.first,
+            tail.joint,
+            [w[f"residual{layer}.weight"] for layer in layers],
+            [w[f"residual{layer}.bias"] for layer in layers],
+            self.target,
+        )
+        grad: dict[str, Tensor] = {}
+        self._name_tail(
+            grad,
+            found.first,
+            found.output[:, self.config.hidden :],
+            found.output[:, : self.config.hidden].contiguous(),
+        )
+        for layer in layers:
+            grad[f"residual{layer}.weight"] = found.kernels[layer]
+            grad[f"residual{layer}.bias"] = found.biases[layer]
+        return torch.tensor(found.mse), found.features, grad
+
+    def _operations(self, w: Mapping[str, Tensor], features: Tensor) -> _Synthesised:
+        """By torch's operations."""
+        channels, height, width = self.target.shape
+        features = features.flatten(1)
         tail = self.tail(w)
         samples = tail(features).view(channels, height, width)
         grad: dict[str, Tensor] = {}
@@ -84,13 +133,7 @@ class CoreDistortion:
         back = error.mul_(2.0 / error.numel())
         for layer in reversed(range(self.config.residuals)):
             back = self._convolve_back(w, grad, layer, padded[layer], back)
-        feature_grad = self._tail_back(tail, grad, features, back.reshape(channels, -1))
-        parts = feature_grad.view(-1, height, width).unbind(0)
-        slopes = torch.autograd.grad(planes, [*leaves, *grids], list(parts))
-        grad["filter"] = slopes[0]
-        if len(leaves) > 1:
-            grad["kernel"] = slopes[1]
-        return DistortionResult(mse, list(slopes[len(leaves) :]), grad)
+        return mse, self._tail_back(tail, grad, features, back.reshape(channels, -1)), grad
 
     # -- without gradients -----------------------------------------------------------------
 
@@ -138,14 +181,20 @@ class CoreDistortion:
             through = through_relu(torch.mm(tail.output.t(), g), hidden)
             first.addmm_(through, part.t())
             torch.mm(by_skip, g, out=result[:, chunk]).addmm_(by_first, through)
+        self._name_tail(grad, first, torch.mm(back, features.t()), output)
+        return result
+
+    def _name_tail(
+        self, grad: dict[str, Tensor], first: Tensor, skip: Tensor, output: Tensor
+    ) -> None:
+        """Gradients of the matrices of a `Tail` as those of the tensors they are made of."""
         grad["output.weight"] = output
         for names, found in (
             (("tail.weight", "tail.bias"), first),
-            (("skip", "output.bias"), torch.mm(back, features.t())),
+            (("skip", "output.bias"), skip),
         ):
             # Dense ones: lists with others are clipped tensor by tensor.
             grad[names[0]], grad[names[1]] = found[:, :-1] * self.gain, found[:, -1].clone()
-        return result
 
     # -- 3x3 layers ------------------------------------------------------------------------
 

@@ -101,10 +101,13 @@ class CoreCoordX(WeightStore):
         kernel = self.tensor("kernel") if self.config.levels > 1 else None
         return bands(kernel, self.tensor("filter"))
 
-    def tail(self, features: Tensor) -> Tensor:
+    def tail(self) -> Tail:
         """The 1x1 layers: (levels + 1, n) -> (channels, n)."""
-        weights = {name: self.tensor(name) for name in WEIGHTS}
-        return Tail(weights, gain_of(self.config))(features)
+        return Tail({name: self.tensor(name) for name in WEIGHTS}, gain_of(self.config))
+
+    def residual(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a 3x3 layer."""
+        return self.tensor(f"residual{layer}.weight"), self.tensor(f"residual{layer}.bias")
 
     def residuals(self, samples: Tensor, edges: tuple[bool, bool, bool, bool]) -> Tensor:
         """The 3x3 layers on (channels, h, w) samples.
@@ -117,9 +120,7 @@ class CoreCoordX(WeightStore):
         top, bottom, left, right = (int(edge) for edge in edges)
         for layer in range(self.config.residuals):
             padded = F.pad(samples[None], (left, right, top, bottom), mode="replicate")[0]
-            weight = self.tensor(f"residual{layer}.weight")
-            bias = self.tensor(f"residual{layer}.bias")
-            samples = add_convolution(padded, weight, bias, chunk_of(samples.device))
+            samples = add_convolution(padded, *self.residual(layer), chunk_of(samples.device))
         return samples
 
     # -- queries ---------------------------------------------------------------------------
@@ -132,7 +133,15 @@ class CoreCoordX(WeightStore):
         for part, length in ((rows, self.height), (columns, self.width)):
             outer.append(range(max(0, part.start - halo), min(length, part.stop + halo)))
         features = parts.features(self.latents, *outer)
-        samples = self.tail(features.flatten(1)).view(-1, len(outer[0]), len(outer[1]))
+        if parts.fused is not None:
+            layers = [self.residual(layer) for layer in range(halo)]
+            tail = self.tail()
+            out = parts.fused.samples(
+                features, tail.first, tail.joint, [w for w, _ in layers], [b for _, b in layers]
+            )
+            y, x = rows.start - outer[0].start, columns.start - outer[1].start
+            return out[:, y : y + len(rows), x : x + len(columns)]
+        samples = self.tail()(features.flatten(1)).view(-1, len(outer[0]), len(outer[1]))
         if not halo:
             return samples
         edges = (
@@ -164,7 +173,7 @@ class CoreCoordX(WeightStore):
             columns = axis_matrix(band, latent.shape[1], x, self.width)
             top, left = _reached(rows), _reached(columns)  # a tile touches few of the latents
             planes.append(rows[:, top] @ latent[top, left] @ columns[:, left].t())
-        samples = self.tail(features_of(planes).flatten(1)).view(-1, y.numel(), x.numel())
+        samples = self.tail()(features_of(planes).flatten(1)).view(-1, y.numel(), x.numel())
         if not self.config.residuals:
             return samples
         near = [_near(y, self.height), _near(x, self.width)]
@@ -180,7 +189,7 @@ class CoreCoordX(WeightStore):
     def _smooth(self, rows: range, columns: range, parts: Parts) -> Tensor:
         """Samples of the 1x1 layers alone."""
         features = parts.features(self.latents, rows, columns)
-        return self.tail(features.flatten(1)).view(-1, len(rows), len(columns))
+        return self.tail()(features.flatten(1)).view(-1, len(rows), len(columns))
 
     def extra_repr(self) -> str:
         """Shape and size at a glance."""

@@ -1,4 +1,4 @@
-"""Interpolated latents of a part of a picture, for a decoder: no gradients, any range of samples.
+"""What a decoder needs for parts of a picture: no gradients, any range of samples.
 
 `kernels.interpolate` gathers the latents of all blocks for one large product, which is what a
 GPU wants and what gradients go back through. A CPU is faster with a few products of its own for
@@ -7,12 +7,15 @@ every level, which read latents where they lie, of the samples asked for and of 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from codec.cpu import kernels_on
+from codec.cpu.synthesis import FusedSynthesis
 from codec.network.kernels import Band, interpolate
 from codec.network.tail import features_of
 
@@ -64,6 +67,20 @@ class Parts:
     def __init__(self, bands: Sequence[Band]) -> None:
         self.bands = bands
         self._matrices: dict[tuple[int, int, int], tuple[Tensor, int]] = {}
+        cpu = bands[0].matrix.device.type == "cpu" and bands[0].matrix.dtype == torch.float32
+        self._instructions = kernels_on() if cpu else None
+        self._threads = threading.local()
+
+    @property
+    def fused(self) -> FusedSynthesis | None:
+        """The layers after the interpolation in machine code, for this thread; None: there is no
+        such code."""
+        if self._instructions is None:
+            return None
+        if not hasattr(self._threads, "fused"):
+            self._threads.fused = FusedSynthesis(self._instructions)
+        found: FusedSynthesis = self._threads.fused
+        return found
 
     def features(self, latents: Sequence[Tensor], rows: range, columns: range) -> Tensor:
         """What the 1x1 layers see of a rectangle of samples.

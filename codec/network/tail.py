@@ -44,6 +44,11 @@ class Tail:
         self.skip = torch.cat([w["skip"] * gain, w["output.bias"][:, None]], 1)
         self.output = w["output.weight"]
 
+    @property
+    def joint(self) -> Tensor:
+        """(channels, hidden + levels + 1): of hidden units, then of features."""
+        return torch.cat([self.output, self.skip], 1)
+
     def hidden(self, features: Tensor) -> Tensor:
         """Activations (hidden, n) of features (levels + 1, n)."""
         return torch.mm(self.first, features).clamp_(min=0)

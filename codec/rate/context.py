@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from codec.cpu import kernels_on
+from codec.cpu.rate import FusedRate
 from codec.rate.jobs import Job
 from codec.rate.laplace import laplace_rate
 from codec.rate.plan import plan
@@ -75,11 +77,20 @@ class ContextRate:
         config: the network and its tiles.
         height, width: pixels of the picture.
         device: where the latents are.
+
+    Attributes:
+        jobs: what is evaluated by torch's operations.
+        fused: the same in machine code, where there is some: it evaluates what is neither exact
+            nor without gradients.
     """
 
     def __init__(self, config: CoreConfig, height: int, width: int, device: torch.device) -> None:
         self.config = config
         self.jobs: list[Job] = plan(config, height, width, device)
+        self.fused: FusedRate | None = None
+        instructions = kernels_on() if device.type == "cpu" else None
+        if instructions is not None and FusedRate.supports(config):
+            self.fused = FusedRate(config, height, width, instructions)
 
     def divided(self, share: float) -> tuple[ContextRate, ContextRate]:
         """Two portions whose results add up; the first has about `share` of the latents."""
@@ -88,6 +99,8 @@ class ContextRate:
         count = sum(end <= share * ends[-1] for end in ends)
         first, second = copy.copy(self), copy.copy(self)
         first.jobs, second.jobs = self.jobs[:count], self.jobs[count:]
+        if self.fused is not None:
+            first.fused, second.fused = self.fused.divided(share)
         return first, second
 
     def __call__(
@@ -110,6 +123,8 @@ class ContextRate:
                 must be integers. Weights are taken as they are: those of the network only if
                 they are multiples of its fixed point (formats/SPEC.md, 9.3).
         """
+        if self.fused is not None and gradient and not exact and latents.dtype == torch.float32:
+            return RateResult(*self.fused(weights, latents, scale))
         return Evaluation(self, weights, latents, scale, gradient, exact).run()
 
     def predict(self, weights: Mapping[str, Tensor], latents: Tensor) -> tuple[Tensor, Tensor]:

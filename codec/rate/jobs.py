@@ -12,16 +12,15 @@ one, the flags. Which job has which positions: `codec/rate/plan.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codec.areas import Area
 from formats.blocks import FLAGS, WINDOW
 from formats.core import PARENTS
 
-__all__ = ["Area", "BandJob", "GatherJob", "Job"]
+__all__ = ["BandJob", "GatherJob", "Job"]
 
 TOP = -min(y for y, _ in WINDOW)
 BOTTOM = max(y for y, _ in WINDOW)
@@ -64,32 +63,6 @@ class GatherJob:
     def store_targets(self, grad: Tensor, back: Tensor) -> None:
         """Add gradients of the targets."""
         grad.index_add_(0, self.target_numbers, back)
-
-
-@dataclass(frozen=True)
-class Area:
-    """A segment's part of one grid.
-
-    Attributes:
-        start: number of the whole grid's first latent in the vector of all latents.
-        whole: rows and columns of the whole grid.
-        part: the segment's rows and columns.
-    """
-
-    start: int
-    whole: tuple[int, int]
-    part: tuple[slice, slice]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the part."""
-        rows, columns = self.part
-        return rows.stop - rows.start, columns.stop - columns.start
-
-    def of(self, flat: Tensor) -> Tensor:
-        """A view of the part in a vector of all latents."""
-        height, width = self.whole
-        return flat[self.start : self.start + height * width].view(height, width)[self.part]
 
 
 class BandJob:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from codec.rate.jobs import Area, BandJob, GatherJob, Job
+from codec.areas import Area, areas
+from codec.rate.jobs import BandJob, GatherJob, Job
 from formats.blocks import WINDOW
 from formats.core import CoreConfig
 
@@ -44,23 +45,15 @@ def plan(config: CoreConfig, height: int, width: int, device: torch.device) -> l
         device: where the latents are.
     """
     chunk = CHUNK if device.type == "cpu" else GPU_CHUNK
-    shapes = config.level_shapes(height, width)
-    sizes = [h * w for h, w in shapes]
-    starts = [sum(sizes[:level]) for level in range(len(shapes) + 1)]
     jobs: list[Job] = []
     pieces: list[tuple[Tensor, ...]] = []
     bands = _Bands(config, chunk, device)
-    for segment in config.segments(height, width):
-        areas = [
-            Area(starts[level], shapes[level], segment.crop(level))
-            for level in range(min(segment.levels.stop + 1, config.levels))
-        ]
-        for level in segment.levels:
-            own, above = areas[level], areas[level + 1] if level + 1 < config.levels else None
-            if own.shape[0] * own.shape[1] >= 2 * chunk:
-                jobs += bands.of(own, above, level)
-            else:
-                pieces.append(_addressed(config, own, above, level, starts[-1]))
+    outside = config.latents(height, width)
+    for level, own, above in areas(config, height, width):
+        if own.shape[0] * own.shape[1] >= 2 * chunk:
+            jobs += bands.of(own, above, level)
+        else:
+            pieces.append(_addressed(config, own, above, level, outside))
     whole = [torch.cat(parts, -1) for parts in zip(*pieces, strict=True)]
     for parts in zip(*(torch.split(t, chunk, -1) for t in whole), strict=True):
         jobs.append(GatherJob(*(t.contiguous().to(device) for t in parts)))

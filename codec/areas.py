@@ -1,0 +1,57 @@
+"""Where the latents of a segment's grids lie in the vector of all latents of a picture."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from formats.core import CoreConfig
+
+__all__ = ["Area", "areas"]
+
+
+@dataclass(frozen=True)
+class Area:
+    """A segment's part of one grid.
+
+    Attributes:
+        start: number of the whole grid's first latent in the vector of all latents.
+        whole: rows and columns of the whole grid.
+        part: the segment's rows and columns.
+    """
+
+    start: int
+    whole: tuple[int, int]
+    part: tuple[slice, slice]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the part."""
+        rows, columns = self.part
+        return rows.stop - rows.start, columns.stop - columns.start
+
+    def of(self, flat: Tensor) -> Tensor:
+        """A view of the part in a vector of all latents."""
+        height, width = self.whole
+        return flat[self.start : self.start + height * width].view(height, width)[self.part]
+
+
+def areas(config: CoreConfig, height: int, width: int) -> Iterator[tuple[int, Area, Area | None]]:
+    """Every grid of every segment of a picture: its level, itself and the coarser one over it.
+
+    Args:
+        config: levels and tiles.
+        height, width: pixels.
+    """
+    shapes = config.level_shapes(height, width)
+    starts = list(itertools.accumulate((h * w for h, w in shapes), initial=0))
+    for segment in config.segments(height, width):
+        found = [
+            Area(starts[level], shapes[level], segment.crop(level))
+            for level in range(min(segment.levels.stop + 1, config.levels))
+        ]
+        for level in segment.levels:
+            yield level, found[level], found[level + 1] if level + 1 < config.levels else None
