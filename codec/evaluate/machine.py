@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from formats.native import native_on
+
 __all__ = ["cores", "describe_machine", "peak_memory", "reset_peak_memory"]
 
 
@@ -20,7 +22,7 @@ def cores() -> int:
 
 
 def describe_machine() -> dict[str, Any]:
-    """System, processor, cores and versions; no host or user name.
+    """System, processor, cores, versions and the vectors of machine code; no host or user name.
 
     torch and a GPU are named when torch has been loaded, that is, when it was of use.
     """
@@ -29,6 +31,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": cores(),
         "python": platform.python_version(),
+        "vectors": native_on() or "none",
     }
     torch = sys.modules.get("torch")
     if torch is not None:
