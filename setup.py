@@ -3,21 +3,22 @@
 They are optional: without a compiler the package is complete, and slower.
 """
 
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
 
-# Flags for arithmetic that the loops need to become vectors. Neither infinities nor NaNs arise in
-# integers; a fit that diverges finds its NaNs in Python (codec/fit/core_loop.py).
+# Arithmetic as loops need it to become vectors; NaNs and infinities stay what they are.
 FLAGS = [
     "-O3",
     "-std=gnu11",
     "-fno-wrapv",
     "-ffp-contract=fast",
     "-fno-signed-zeros",
-    "-ffinite-math-only",
     "-fno-trapping-math",
 ]
+# A free-threaded Python has no stable interface yet.
+STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def extension(name: str, headers: str) -> Extension:
@@ -27,7 +28,7 @@ def extension(name: str, headers: str) -> Extension:
         [f"{name.replace('.', '/')}.c"],
         depends=[*map(str, Path().glob(headers)), "formats/_sets.h"],
         extra_compile_args=FLAGS,
-        py_limited_api=True,
+        py_limited_api=STABLE,
         optional=True,
     )
 
@@ -38,5 +39,5 @@ setup(
         extension("codec.cpu._rate", "codec/cpu/*.h"),
         extension("codec.cpu._synthesis", "codec/cpu/*.h"),
     ],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE else {},
 )

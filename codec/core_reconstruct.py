@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import TypeVar
 
@@ -53,6 +54,7 @@ class TiledLatents:
         net.load_latents(shared)
         tiled = net.config.tiled_levels
         self._above = shared[tiled] if tiled < net.config.levels else None
+        self._lock = threading.Lock()
         self._left = {n: box for n, box in enumerate(unit.segments) if not box.levels.start}
         # The kernel of the coarsest tiled level ends 7 strides away.
         self._reach = (7 << tiled - 1) + MARGIN
@@ -74,15 +76,14 @@ class TiledLatents:
                 self.net.latents[level][box.crop(level)].copy_(torch.from_numpy(grid))
             del self._left[number]
 
-        missing = [
-            number
-            for number, box in self._left.items()
-            if near(box.top, box.height, rows) and near(box.left, box.width, columns)
-        ]
-        # What numpy decodes holds Python's lock.
-        threads = torch.get_num_threads() if native_on() else 1
-        with one_blas_thread():
-            _each(decode, missing, threads)
+        with self._lock, one_blas_thread():
+            missing = [
+                number
+                for number, box in self._left.items()
+                if near(box.top, box.height, rows) and near(box.left, box.width, columns)
+            ]
+            # What numpy decodes holds Python's lock.
+            _each(decode, missing, torch.get_num_threads() if native_on() else 1)
 
 
 class CoreReconstructor:
@@ -170,9 +171,16 @@ def _each(work: Callable[[T], None], items: Iterable[T], threads: int) -> None:
         return
     before = torch.get_num_threads()
     # The pool is asked for at every call, since a fork leaves the child without its threads.
+    pool = _workers(min(threads, MOST_THREADS))
+    jobs = [pool.submit(work, item) for item in items]
     try:
-        for _ in _workers(min(threads, MOST_THREADS)).map(work, items):
-            pass
+        wait(jobs, return_when=FIRST_EXCEPTION)
+        for job in jobs:
+            job.cancel()
+        wait(jobs)  # nothing goes on behind the caller's back
+        for job in jobs:
+            if not job.cancelled():
+                job.result()
     finally:
         # The last call in any thread is what threads to come begin with: the workers' was 1.
         torch.set_num_threads(before)

@@ -46,16 +46,11 @@ static const int ACROSS[][2] = {{-1, 2}, {0, 1}, {1, -1}, {1, 0}, {1, 1}};
 #define BORDERS 4        /* left column, top row, right column, bottom row */
 #define MAX_INPUTS (COUNT(OWN) + PARENTS + COUNT(ACROSS) + BORDERS)
 
-/* The first layer. */
-typedef struct {
-    const float *weights; /* groups of rows */
-    int inputs;
-} Layer;
-
 /* One level's network, in integers: weights and biases of SPEC.md, 9.3. */
 typedef struct {
     int width, rows; /* units; rows is the next multiple of GROUP */
-    Layer first;
+    int inputs;      /* of the first layer */
+    const float *first;       /* groups of rows */
     const float *bias;        /* rows */
     const float *hidden;      /* groups of rows, width inputs, with the residual connection */
     const float *hidden_bias; /* rows */
@@ -64,10 +59,10 @@ typedef struct {
     int32_t least;            /* scale index */
 } Network;
 
-typedef void (*Predict)(const Network *, const Layer *, int, const int8_t *const *, int64_t,
-                        int32_t *, int32_t *);
+typedef void (*Predict)(const Network *, int, const int8_t *const *, int64_t, int32_t *,
+                        int32_t *);
 
-#if defined(__x86_64__)
+#ifdef WIDE_VECTORS
 #include <immintrin.h>
 #define NAME avx512
 #define TARGET WITH_AVX512
@@ -95,7 +90,7 @@ static const struct {
     Predict predict;
     int positions;
 } INSTRUCTIONS[SETS] = {
-#if defined(__x86_64__)
+#ifdef WIDE_VECTORS
     [AVX512] = {predict_avx512, 32},
     [AVX2] = {predict_avx2, 16},
 #endif
@@ -141,6 +136,8 @@ static inline void take(Stream *stream, uint64_t unit, uint32_t left, uint32_t r
 static inline int near_symbol(Stream *stream, const int32_t *ends)
 {
     uint64_t unit = stream->state.range >> 24;
+    if (!unit)
+        return -1; /* only tables with symbols of no frequency lead here */
     uint64_t quantile = (stream->state.point - stream->state.low) / unit;
     if (quantile >> 24)
         return -1;
@@ -159,6 +156,8 @@ static inline int near_symbol(Stream *stream, const int32_t *ends)
 static int far_symbol(Stream *stream, const int32_t *ends, int64_t symbols)
 {
     uint64_t unit = stream->state.range >> 24;
+    if (!unit)
+        return -1;
     uint64_t quantile = (stream->state.point - stream->state.low) / unit;
     if (quantile >> 24)
         return -1;
@@ -324,7 +323,7 @@ static void predict_pass(
     }
     for (int64_t start = 0; start < size; start += together) {
         int border = start < blocks || start + together > size - blocks;
-        predict(net, &net->first, border ? count : within, runs, start, buffers->mean + start,
+        predict(net, border ? count : within, runs, start, buffers->mean + start,
                 buffers->scale + start);
     }
     for (int i = 0; i < BORDERS; i++) {
@@ -507,13 +506,15 @@ static PyObject *decode_level(PyObject *module, PyObject *args)
     shape.down = (height + side - 1) / side;
     shape.right = (width + side - 1) / side;
     shape.blocks = shape.down * shape.right;
-    Network net = {.width = units, .rows = (int)rows, .first = {b[FIRST].buf, inputs},
-                   .bias = b[BIAS].buf, .hidden = b[HIDDEN].buf,
+    Network net = {.width = units, .rows = (int)rows, .inputs = inputs,
+                   .first = b[FIRST].buf, .bias = b[BIAS].buf, .hidden = b[HIDDEN].buf,
                    .hidden_bias = b[HIDDEN_BIAS].buf, .out = b[OUT].buf, .level = {mean, scale},
                    .least = least};
     Tables tables = {b[NEAR].buf, b[FAR_ENDS].buf, b[FAR_START].buf};
     Stream stream = {.words = b[WORDS].buf, .count = (uint64_t)(b[WORDS].len / 4)};
     memcpy(&stream.state, b[CODER].buf, sizeof stream.state);
+    if (!between((int64_t)(stream.state.range >> 32), 1, UINT32_MAX, "range"))
+        goto release;
     int status;
     Py_BEGIN_ALLOW_THREADS
     status = decode_grid(&stream, set, &net, &tables, &shape, b[ABOVE].buf, b[GRID].buf);

@@ -46,11 +46,11 @@ static inline __attribute__((always_inline)) TARGET void OF(products)(
 
 /* Means and scale indices, not yet clamped, at SIDE_BY_SIDE positions.
  *
- * layer, inputs: the first layer for these positions, and how many of its inputs are not zero.
+ * inputs: how many of the first layer's, from the first on, are not zero at these positions.
  * runs: for each input where its value at position 0 is; `start`: the first of the positions. */
 static TARGET void OF(predict)(
-    const Network *net, const Layer *layer, int inputs, const int8_t *const *runs, int64_t start,
-    int32_t *mean, int32_t *scale)
+    const Network *net, int inputs, const int8_t *const *runs, int64_t start, int32_t *mean,
+    int32_t *scale)
 {
     float x[MAX_INPUTS * SIDE_BY_SIDE] __attribute__((aligned(64)));
     float a[MAX_WIDTH * SIDE_BY_SIDE] __attribute__((aligned(64)));
@@ -61,7 +61,7 @@ static TARGET void OF(predict)(
     /* Matrices lie in groups of GROUP rows, each column by column. */
     for (int row = 0; row < net->rows; row += ROWS)
         OF(products)(ROWS, net->bias + row,
-                     layer->weights + row / GROUP * GROUP * layer->inputs + row % GROUP, GROUP, x,
+                     net->first + row / GROUP * GROUP * net->inputs + row % GROUP, GROUP, x,
                      inputs, a + row * SIDE_BY_SIDE);
     for (int n = 0; n < net->rows * SIDE_BY_SIDE; n++) {
         a[n] = a[n] > 0 ? a[n] : 0;

@@ -1,6 +1,14 @@
-/* Instruction sets, in the order in which tables of functions list them, the fastest first. */
+/* Instruction sets, in the order in which tables of functions list them, the fastest first.
+ *
+ * GCC for Windows does not align a stack as wide vectors need it; there are none there. */
 
-#if defined(__x86_64__)
+_Static_assert(sizeof(void *) == 8, "sizes of grids need 64 bits");
+
+#if defined(__x86_64__) && !defined(_WIN32)
+#define WIDE_VECTORS
+#endif
+
+#ifdef WIDE_VECTORS
 enum { AVX512, AVX2, PLAIN, SETS };
 static const char *const SET_NAMES[SETS] = {"avx512", "avx2", "plain"};
 #else
@@ -11,7 +19,7 @@ static const char *const SET_NAMES[SETS] = {"plain"};
 /* Whether this processor has the instructions. */
 static int has_set(int set)
 {
-#if defined(__x86_64__)
+#ifdef WIDE_VECTORS
     if (set == AVX512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");

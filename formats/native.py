@@ -1,8 +1,8 @@
 """The decoder of latents in machine code, where it could be compiled.
 
 `formats/_native.c` computes the integers of `formats/latents.py`, faster: positions of a pass are
-predicted side by side in registers, and their order costs nothing. Wheels have it; an
-installation from source compiles it if it finds GCC or Clang. Without it numpy decodes.
+predicted side by side in registers, and their order costs nothing. An installation compiles it if
+it finds GCC or Clang and Python's headers. Without it numpy decodes.
 """
 
 from __future__ import annotations
@@ -128,7 +128,10 @@ def decode_segment(
     above: Grid | None,
     instructions: str,
 ) -> list[Grid]:
-    """As `formats.latents.decode_segment`, with one of `instruction_sets`."""
+    """As `formats.latents.decode_segment`, with one of `instruction_sets`.
+
+    It refuses the same streams, at times with another message: numpy asks the range coder first.
+    """
     words = whole_words(data, where)
     weights, width = _Weights.of(network), network.config.width
     chosen = [name for name, _ in _native.instructions()].index(instructions)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +14,13 @@ import torch
 
 import codec
 from codec import core_reconstruct
+from codec.core_reconstruct import TiledLatents
+from codec.network.core import CoreCoordX
+from formats.core import CoreConfig
+from formats.errors import CorruptError
+from formats.unit import CoreUnit, pack_core_unit, unpack_core_unit
 from tests.conftest import picture
+from tests.formats.factory import core_grids, core_tensors, image_header
 
 
 @pytest.fixture
@@ -49,6 +57,46 @@ def test_later_threads_begin_with_the_threads_of_the_caller(
     codec.decode(data, device="cpu")
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == 3
+
+
+def test_a_damaged_tile_leaves_nothing_going_on(
+    threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first fault stops the others, none of which is still at work when it is told."""
+    monkeypatch.setattr(core_reconstruct, "native_on", lambda: "plain")  # decode side by side
+    torch.set_num_threads(3)
+    config = CoreConfig(tile=8, width=3, levels=3)
+    size = 512, 768
+    payload, seen = pack_core_unit(
+        0, config, core_tensors(config, 3), core_grids(config, *size), *size
+    )
+    header = image_header(network=config, height=size[0], width=size[1])
+    unit = unpack_core_unit(payload, 0, header)
+    net = CoreCoordX(config, {"y": size[0], "x": size[1]}, 3).requires_grad_(False)
+    tiles = TiledLatents(unit, net)
+    at_work, lock = 0, threading.Lock()
+    decode = CoreUnit.segment
+
+    def segment(self: CoreUnit, index: int, above: object = None) -> object:
+        nonlocal at_work
+        if index == 1:
+            raise CorruptError("this tile is damaged")
+        with lock:
+            at_work += 1
+        time.sleep(0.05)
+        found = decode(self, index, above)  # type: ignore[arg-type]
+        with lock:
+            at_work -= 1
+        return found
+
+    monkeypatch.setattr(CoreUnit, "segment", segment)
+    for _ in range(2):
+        with pytest.raises(CorruptError, match="this tile is damaged"):
+            tiles.need(range(size[0]), range(size[1]))
+        assert at_work == 0
+        assert torch.get_num_threads() == 3
+    tiles.need(range(400, 512), range(600, 768))
+    np.testing.assert_array_equal(net.latents[0][400:, 600:].numpy(), seen[0][400:, 600:])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

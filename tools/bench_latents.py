@@ -4,7 +4,7 @@
 
 The latents are synthetic: a context network with small random weights predicts means and scales,
 and every latent is drawn from its own table, so that the stream is what the tables expect. Prints
-the median over runs in milliseconds.
+the median over runs in milliseconds: of numpy's decoder by part, and of machine code.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from codec.network.presets import BLOCK
-from formats import residuals, tables
+from formats import native, residuals, tables
 from formats.blocks import BlockGrid
 from formats.context import ContextNetwork, Scratch
 from formats.core import CoreConfig
-from formats.latents import _Coded, _coded, _walk, decode_segment, encode_segment
+from formats.latents import _Coded, _coded, _walk, decode_by_passes, encode_segment
 from formats.residuals import LatentDecoder, by_key
 from formats.tables import FAR, TOTAL, latent_frequencies
 from formats.weights import CodedTensor
@@ -94,6 +95,7 @@ def main() -> None:
     if any(not np.array_equal(a, b) for a, b in zip(seen, grids, strict=True)):
         raise SystemExit("the encoder changed latents that were drawn from its tables")
 
+    decoded = net, shapes, data, "bench"
     scratch = Scratch()
     predicted = []
 
@@ -134,15 +136,18 @@ def main() -> None:
     _walk(net, shapes, 0, None, prepare, grids)
     rows += [
         ("symbols", median_ms(symbols, args.runs)),
-        ("decode, all", median_ms(lambda: decode_segment(net, shapes, data, "bench"), args.runs)),
-        ("encode, all", median_ms(lambda: encode_segment(net, grids), args.runs)),
+        ("decode, numpy", median_ms(lambda: decode_by_passes(*decoded), args.runs)),
+        ("encode, numpy", median_ms(lambda: encode_segment(net, grids), args.runs)),
     ]
 
     def cold() -> None:
         forget_tables()
-        decode_segment(net, shapes, data, "bench")
+        decode_by_passes(*decoded)
 
-    rows.append(("decode, cold tables", median_ms(cold, args.runs)))
+    rows.append(("decode, numpy, cold tables", median_ms(cold, args.runs)))
+    for name in native.instruction_sets():
+        machine_code = partial(native.decode_segment, *decoded, 0, None, name)
+        rows.append((f"decode, {name}", median_ms(machine_code, args.runs)))
     latents = config.latents(args.height, args.width)
     print(
         f"{args.width}x{args.height}, {config.levels} levels, context width {config.width}: "

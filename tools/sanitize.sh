@@ -28,5 +28,5 @@ done
 # Python's own allocator hides small overruns; libraries that never free are none of our business.
 export PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
-  "$python" -m pytest -p no:cacheprovider tests/formats/test_native.py tests/formats/test_latents.py \
+  "$python" -m pytest -s -p no:cacheprovider tests/formats/test_native.py tests/formats/test_latents.py \
   tests/conformance/test_golden_core.py tests/cpu "$@"

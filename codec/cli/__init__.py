@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from codec import __version__
 from codec.cli import decode, encode, eval, import_, info, plot, report, verify
-from formats.errors import CoordXError
+from formats.errors import CoordXError, InputError
 
 __all__ = ["main"]
 
@@ -32,6 +32,20 @@ exit codes: 0 done, 1 an error (one line on stderr), 2 wrong usage, 130 interrup
 """
 
 
+class _Version(argparse.Action):
+    """Looks at the machine only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: object) -> None:
+        from codec.cpu import machine_code
+
+        try:
+            found = machine_code()
+        except InputError as error:
+            parser.error(str(error))
+        print(f"coordx {__version__} (machine code: {found})")
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all sub-commands."""
     parser = argparse.ArgumentParser(
@@ -40,7 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"coordx {__version__}")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show the version and what machine code it uses"
+    )
     parser.add_argument(
         "--debug", action="store_true", help="show the Python traceback of an error"
     )

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 
 from formats.errors import InputError
+from formats.native import native_on
 
 try:
     from codec.cpu import _rate, _synthesis
 except ImportError:  # not compiled
     _rate = _synthesis = None  # type: ignore[assignment]
 
-__all__ = ["PLAIN", "SWITCH", "instruction_sets", "kernels_on"]
+__all__ = ["PLAIN", "SWITCH", "instruction_sets", "kernels_on", "machine_code"]
 
 SWITCH = "COORDX_KERNELS"
 """Environment variable: 0 turns machine code off, the name of an instruction set chooses it."""
@@ -46,3 +47,15 @@ def kernels_on() -> int | None:
         raise InputError(f"{SWITCH}: expected 0 or one of {known}, got {wanted!r}")
     assert _rate is not None
     return [name for name, _ in _rate.instructions()].index(wanted)
+
+
+def machine_code() -> str:
+    """What decodes latents and what fits and evaluates, in words; "none": numpy and torch.
+
+    Raises:
+        InputError: the environment names an instruction set that is not there.
+    """
+    number = kernels_on()
+    fits = "none" if number is None or _rate is None else _rate.instructions()[number][0]
+    latents = native_on() or "none"
+    return fits if fits == latents else f"{latents} for latents, {fits} for networks"

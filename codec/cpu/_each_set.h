@@ -7,7 +7,7 @@
  * and what _products.h makes of them.
  */
 
-#if defined(__x86_64__)
+#ifdef WIDE_VECTORS
 #define NAME avx512
 #define TARGET WITH_AVX512
 #define LANES 16

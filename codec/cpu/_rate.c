@@ -41,10 +41,11 @@ static const int WINDOW[OWN][2] = {
     {-2, -2}, {-2, -1}, {-2, 0}, {-2, 1}, {-2, 2}, {-1, -2}, {-1, -1}, {-1, 0}, {-1, 1}, {-1, 2},
     {0, -2}, {0, -1}, {0, 1}, {1, -1}, {1, 0}, {1, 1}};
 
-/* 2^x for x <= 126; 2^-126 for all that is smaller. Relative error 2e-7. */
+/* 2^x for x <= 126; 2^-126 for all that is smaller. Relative error 2e-7. NaN stays NaN, here and
+ * wherever a value is clamped: a fit that diverges must not look well. */
 static inline float power_of_two(float x)
 {
-    x = x > -126 ? x : -126;
+    x = x < -126 ? -126 : x;
     int32_t whole = (int32_t)(x + 126.5f) - 126;
     float f = x - whole;
     float found = 1.5403530e-4f;
@@ -63,8 +64,9 @@ static inline float logarithm_of_two(float x)
 {
     union { float value; int32_t bits; } number = {x};
     int32_t whole = (number.bits - 0x3f3504f3) >> 23; /* x / 2^whole is in sqrt(1/2) .. sqrt(2) */
-    number.bits -= whole << 23;
-    float t = number.value - 1, s = t / (2 + t), square = s * s;
+    number.bits -= whole * (1 << 23);
+    float t = number.value - 1 + (x - x); /* NaN has lost itself in the bits */
+    float s = t / (2 + t), square = s * s;
     float found = 1.0f / 9;
     found = found * square + 1.0f / 7;
     found = found * square + 1.0f / 5;
@@ -135,8 +137,8 @@ static int plane_alloc(Plane *plane, const Area *area, int64_t top, int64_t stop
         const float *from = latents + area->start + row * area->stride;
         float *to = plane_at(plane, plane->values, row, 0);
         for (int64_t n = 0; n < area->columns; n++) {
-            float value = from[n] > -LIMIT ? from[n] : -LIMIT;
-            to[n] = value < LIMIT ? value : LIMIT;
+            float value = from[n] < -LIMIT ? -LIMIT : from[n];
+            to[n] = value > LIMIT ? LIMIT : value;
         }
     }
     return 1;
@@ -207,7 +209,7 @@ static const struct {
                      int64_t, int);
     void (*finish)(const Network *, const Work *, double *);
 } INSTRUCTIONS[SETS] = {
-#if defined(__x86_64__)
+#ifdef WIDE_VECTORS
     [AVX512] = {evaluate_avx512, finish_avx512},
     [AVX2] = {evaluate_avx2, finish_avx2},
 #endif
@@ -283,9 +285,9 @@ static void pack(Network *net, const float *first, const float *parent, const fl
 
 static int fits(const Area *area, int64_t count, const char *name)
 {
-    if (area->start >= 0 && area->rows > 0 && area->columns > 0 && area->stride >= area->columns &&
-        area->rows <= count && area->stride <= count &&
-        area->start + (area->rows - 1) * area->stride + area->columns <= count)
+    if (area->start >= 0 && area->start < count && area->rows > 0 && area->columns > 0 &&
+        area->columns <= count - area->start && area->stride >= area->columns &&
+        area->rows - 1 <= (count - area->start - area->columns) / area->stride)
         return 1;
     PyErr_Format(PyExc_ValueError, "%s: not inside the latents", name);
     return 0;

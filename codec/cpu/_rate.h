@@ -11,15 +11,15 @@ static TARGET void OF(network)(const Network *net, Work *work, int valid, int co
     for (int r = 0; r < net->width; r++)
         for (int n = 0; n < count; n++) {
             float sum = a0[r * CHUNK + n];
-            sum = sum > 0 ? sum : 0;
-            a0[r * CHUNK + n] = sum < LARGEST ? sum : LARGEST;
+            sum = sum < 0 ? 0 : sum;
+            a0[r * CHUNK + n] = sum > LARGEST ? LARGEST : sum;
         }
     OF(layer)(net->hidden_bias, net->hidden, net->rows, net->width, a0, a1, count);
     for (int r = 0; r < net->width; r++)
         for (int n = 0; n < count; n++) {
             float sum = a1[r * CHUNK + n];
-            sum = sum > 0 ? sum : 0;
-            a1[r * CHUNK + n] = sum < LARGEST ? sum : LARGEST;
+            sum = sum < 0 ? 0 : sum;
+            a1[r * CHUNK + n] = sum > LARGEST ? LARGEST : sum;
         }
     for (int n = 0; n < count; n += 2 * LANES)
         OF(products)(2, net->level, net->out, 2, a1 + n, net->width, work->out + n);
@@ -28,14 +28,14 @@ static TARGET void OF(network)(const Network *net, Work *work, int valid, int co
     float *bits = work->sums, *by_mean = bits + CHUNK, *by_level = by_mean + CHUNK;
     for (int n = 0; n < count; n++) {
         float wide = 8 * index[n];
-        float held = wide > LEAST ? wide : LEAST;
-        held = held < MOST ? held : MOST;
+        float held = wide < LEAST ? LEAST : wide;
+        held = held > MOST ? MOST : held;
         float inverse = power_of_two((held + UNIT) * -0.2f);
         float d = q[n] - mean[n], u = d > 0 ? d : -d, a = u - 0.5f;
         float e1 = power_of_two((a > 0 ? -a : a) * inverse * LOG2_E);
         float e2 = power_of_two((u + 0.5f) * inverse * -LOG2_E);
         float p = a >= 0 ? 0.5f * (e1 - e2) : 1 - 0.5f * (e1 + e2);
-        p = p > FLOOR ? p : FLOOR;
+        p = p < FLOOR ? FLOOR : p;
         float inside = n < valid ? 1 : 0;
         float slope = inside * net->scale * (0.5f * LOG2_E) * inverse / p;
         float by_q = slope * (e1 - e2);

@@ -27,6 +27,7 @@
 #define BORDER 2        /* rows and columns around a picture */
 #define LEFT MAX_LANES  /* floats before a row's first pixel: its border, aligned */
 #define RIGHT (BORDER + 2 * MAX_LANES)
+#define SUMMED 64       /* rows whose sums fit floats: larger ones would round small ones away */
 
 /* Weights, padded with zeros. Matrices of several rows lie in groups. */
 typedef struct {
@@ -48,7 +49,7 @@ typedef struct {
     float hidden[MAX_HIDDEN * CHUNK], back[(MAX_HIDDEN + 4) * CHUNK];
     float by_first[MAX_HIDDEN * FEATURE_ROWS * MAX_LANES];
     float by_output[(MAX_ROWS + 3) / 4 * 16 * MAX_LANES];
-    float by_kernel[MAX_RESIDUALS][(9 * MAX_CHANNELS + 4) / 4 * 16 * MAX_LANES];
+    float by_kernel[(9 * MAX_CHANNELS + 4) / 4 * 16 * MAX_LANES];
 } Paint;
 
 #define KERNELS "_synthesis.h"
@@ -68,7 +69,7 @@ static const struct {
 #define FUNCTIONS(lanes, set) \
     {lanes, tail_##set, tail_back_##set, tail_finish_##set, few_rows_##set, few_outers_##set, \
      few_collect_##set}
-#if defined(__x86_64__)
+#ifdef WIDE_VECTORS
     [AVX512] = FUNCTIONS(16, avx512),
     [AVX2] = FUNCTIONS(8, avx2),
 #endif
@@ -109,6 +110,9 @@ static void repeat_border(const Picture *picture, int channels)
             float *first = at(picture, c, row);
             first[-1] = first[0];
             first[width] = first[width - 1];
+            /* What lies behind is multiplied by slopes of zero, but must be finite. */
+            memset(first + width + 1, 0,
+                   (size_t)(picture->stride - LEFT - width - 1) * sizeof(float));
         }
         size_t size = (size_t)(width + 2) * sizeof(float);
         memcpy(at(picture, c, -1) - 1, at(picture, c, 0) - 1, size);
@@ -201,8 +205,8 @@ static double error_slopes(const Picture *samples, const float *target, int chan
             float sums[MAX_LANES] = {0};
             for (int64_t start = 0; start < width; start += MAX_LANES)
                 for (int64_t n = start; n < width && n < start + MAX_LANES; n++) {
-                    float value = found[n] > 0 ? found[n] : 0;
-                    value = (value < 1 ? value : 1) - wanted[n];
+                    float value = found[n] < 0 ? 0 : found[n]; /* NaN stays NaN */
+                    value = (value > 1 ? 1 : value) - wanted[n];
                     sums[n - start] += value * value;
                     slope[n] = value * factor;
                 }
@@ -213,10 +217,11 @@ static double error_slopes(const Picture *samples, const float *target, int chan
     return total;
 }
 
-/* Through a 3x3 layer back: `from` are slopes of its samples, `to` becomes those of what it saw. */
+/* Through a 3x3 layer back: `from` are slopes of its samples, `to` becomes those of what it saw;
+ * those of its weights are added to `sums`. */
 static void residual_back(int set, const Synthesis *net, Paint *work, int layer,
                           const Picture *seen, const Picture *from, const Picture *to,
-                          const float *ones)
+                          const float *ones, double *sums)
 {
     int64_t height = seen->height, width = seen->width;
     int channels = net->channels, together = 2 * INSTRUCTIONS[set].lanes;
@@ -227,15 +232,19 @@ static void residual_back(int set, const Synthesis *net, Paint *work, int layer,
         for (int c = 0; c < channels; c++)
             slopes[c] = at(from, c, row);
         INSTRUCTIONS[set].few_outers(channels, slopes, 9 * channels + 1, inputs,
-                                     work->by_kernel[layer], rounded(width, together / 2));
+                                     work->by_kernel, rounded(width, together / 2));
+        if (row % SUMMED == SUMMED - 1 || row == height - 1) {
+            INSTRUCTIONS[set].few_collect(channels, 9 * channels + 1, work->by_kernel, sums);
+            memset(work->by_kernel, 0, sizeof work->by_kernel);
+        }
     }
     for (int64_t row = -1; row <= height; row++) {
-        float *sums[MAX_CHANNELS];
+        float *found[MAX_CHANNELS];
         around(from, channels, row, -1, 1, inputs);
         for (int c = 0; c < channels; c++)
-            sums[c] = at(to, c, row) - 1;
+            found[c] = at(to, c, row) - 1;
         INSTRUCTIONS[set].few_rows(channels, net->zero, net->kernel_back[layer], inputs,
-                                   9 * channels, rounded(width + 2, together), sums);
+                                   9 * channels, rounded(width + 2, together), found);
     }
     /* What falls on the repeated border belongs to the outermost samples. */
     for (int c = 0; c < channels; c++) {
@@ -258,13 +267,14 @@ static void residual_back(int set, const Synthesis *net, Paint *work, int layer,
     clear_border(to, channels);
 }
 
-/* Gradients of features but the last, (features - 1, height * width). */
+/* Gradients of features but the last, (features - 1, height * width); those of the weights of the
+ * 1x1 layers are added to `sums`. */
 static void backward(int set, const Synthesis *net, Paint *work, const float *features,
-                     const Picture *slopes, float *out)
+                     const Picture *slopes, float *out, double *sums)
 {
     int64_t height = slopes->height, width = slopes->width;
     int together = 2 * INSTRUCTIONS[set].lanes;
-    for (int64_t row = 0; row < height; row++)
+    for (int64_t row = 0; row < height; row++) {
         for (int64_t column = 0; column < width; column += CHUNK) {
             int valid = (int)(width - column < CHUNK ? width - column : CHUNK);
             const float *inputs[MAX_FEATURES], *some[MAX_CHANNELS];
@@ -277,6 +287,12 @@ static void backward(int set, const Synthesis *net, Paint *work, const float *fe
                 memcpy(out + (i * height + row) * width + column, work->slopes + i * CHUNK,
                        (size_t)valid * sizeof(float));
         }
+        if (row % SUMMED == SUMMED - 1 || row == height - 1) {
+            INSTRUCTIONS[set].tail_finish(net, work, sums);
+            memset(work->by_first, 0, sizeof work->by_first);
+            memset(work->by_output, 0, sizeof work->by_output);
+        }
+    }
 }
 
 static void pack(Synthesis *net, const float *first, const float *output, const float *kernels,
@@ -479,18 +495,16 @@ static PyObject *error(PyObject *module, PyObject *args)
     forward(set, net, work, b[FEATURES].buf, pictures);
     Picture *from = pictures + residuals + 1, *to = from + 1;
     total = error_slopes(pictures + residuals, b[BUFFERS].buf, channels, from);
+    memset(sums, 0, (size_t)b[BUFFERS + 2].len);
+    double *by_layer = sums + hidden * features + channels * (hidden + features);
     for (int layer = residuals - 1; layer >= 0; layer--) {
-        residual_back(set, net, work, layer, pictures + layer, from, to, ones);
+        residual_back(set, net, work, layer, pictures + layer, from, to, ones,
+                      by_layer + layer * channels * (9 * channels + 1));
         Picture *other = from;
         from = to;
         to = other;
     }
-    backward(set, net, work, b[FEATURES].buf, from, b[BUFFERS + 1].buf);
-    memset(sums, 0, (size_t)b[BUFFERS + 2].len);
-    INSTRUCTIONS[set].tail_finish(net, work, sums);
-    sums += hidden * features + channels * (hidden + features);
-    for (int layer = 0; layer < residuals; layer++, sums += channels * (9 * channels + 1))
-        INSTRUCTIONS[set].few_collect(channels, 9 * channels + 1, work->by_kernel[layer], sums);
+    backward(set, net, work, b[FEATURES].buf, from, b[BUFFERS + 1].buf, sums);
     Py_END_ALLOW_THREADS
     result = PyFloat_FromDouble(total);
 release:

@@ -117,7 +117,7 @@ static TARGET void OF(hidden)(const Synthesis *net, Paint *work, const float *co
     for (int r = 0; r < net->hidden; r++) {
         float *unit = work->hidden + r * CHUNK;
         for (int n = 0; n < count; n++)
-            unit[n] = unit[n] > 0 ? unit[n] : 0;
+            unit[n] = unit[n] < 0 ? 0 : unit[n];
     }
 }
 
@@ -165,7 +165,7 @@ static TARGET void OF(tail_back)(const Synthesis *net, Paint *work, const float 
               count);
 }
 
-/* Sums of `tail_back` over all pixels: by the first layer (hidden, features), by output and skip
+/* Add up lanes, and add to `out`: by the first layer (hidden, features), by output and skip
  * (channels, hidden + features). */
 static TARGET void OF(tail_finish)(const Synthesis *net, const Paint *work, double *out)
 {

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from formats.native import native_on
+from codec.cpu import machine_code
 
 __all__ = ["cores", "describe_machine", "peak_memory", "reset_peak_memory"]
 
@@ -22,7 +22,7 @@ def cores() -> int:
 
 
 def describe_machine() -> dict[str, Any]:
-    """System, processor, cores, versions and the vectors of machine code; no host or user name.
+    """System, processor, cores, versions and machine code in use; no host or user name.
 
     torch and a GPU are named when torch has been loaded, that is, when it was of use.
     """
@@ -31,7 +31,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": cores(),
         "python": platform.python_version(),
-        "vectors": native_on() or "none",
+        "machine code": machine_code(),
     }
     torch = sys.modules.get("torch")
     if torch is not None:

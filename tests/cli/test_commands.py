@@ -374,3 +374,17 @@ def test_unexpected_errors_show_no_traceback_unless_asked(
 
     monkeypatch.setattr("codec.api.encode_media", broken)
     assert "not enough memory" in failure(["encode", str(photo), *FAST], capsys)
+
+
+@pytest.mark.parametrize(("switch", "said"), [("0", "none"), ("avx1024", "expected 0 or one of")])
+def test_the_version_tells_which_machine_code_is_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], switch: str, said: str
+) -> None:
+    monkeypatch.setenv("COORDX_NATIVE", switch)
+    monkeypatch.setenv("COORDX_KERNELS", "0")
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    printed = capsys.readouterr()
+    assert said in printed.out + printed.err
+    assert (stopped.value.code == 0) == (switch == "0")
+    assert codec.__version__ in printed.out or stopped.value.code

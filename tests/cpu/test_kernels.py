@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -27,9 +24,15 @@ from formats.container import Container
 from formats.core import CoreConfig
 from formats.errors import InputError
 from tests.conftest import picture
+from tests.formats.decoders import can_compile
 
 CPU = torch.device("cpu")
-SETS = [number for number, _ in enumerate(instruction_sets())]
+NUMBERS = (
+    {}
+    if cpu._rate is None
+    else {name: number for number, (name, there) in enumerate(cpu._rate.instructions()) if there}
+)
+SETS = list(NUMBERS.values())
 compiled = pytest.mark.skipif(not SETS, reason="the modules are not compiled")
 
 
@@ -54,9 +57,7 @@ def close(found: torch.Tensor, wanted: torch.Tensor, tolerance: float, name: str
     assert worst <= tolerance * float(wanted.abs().max().clamp(min=1e-12)), name
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32" or not any(map(shutil.which, ("gcc", "clang"))), reason="no compiler"
-)
+@pytest.mark.skipif(not can_compile(), reason="no compiler, or no headers of Python")
 def test_an_installation_with_a_compiler_has_machine_code() -> None:
     assert instruction_sets()[-1:] == [PLAIN]
 
@@ -67,11 +68,11 @@ def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch, wanted: str) -
     known = instruction_sets()
     if wanted == "":
         fast = [name for name in known if name != PLAIN]
-        assert kernels_on() == (known.index(fast[0]) if fast else None)
+        assert kernels_on() == (NUMBERS[fast[0]] if fast else None)
     elif wanted == "0":
         assert kernels_on() is None
     elif wanted in known:
-        assert kernels_on() == known.index(wanted)
+        assert kernels_on() == NUMBERS[wanted]
     else:
         with pytest.raises(InputError, match=f"{SWITCH}: expected 0 or one of .*{wanted}"):
             kernels_on()
@@ -160,6 +161,58 @@ def test_latents_far_out_have_finite_gradients() -> None:
         assert all(value.isfinite().all() for value in by_weight.values())
 
 
+@compiled
+def test_what_is_no_number_stays_none() -> None:
+    """A fit that diverges must not look well."""
+    config = CoreConfig(levels=3, width=8)
+    net = network(config, 40, 50, 3, 0)
+    latents = torch.zeros(config.latents(40, 50))
+    broken = {name: value.clone() for name, value in weights(net, True).items()}
+    broken["context.hidden"][2, 3] = torch.nan
+    features, matrix = torch.ones(3, 20, 30), torch.ones(3, 3)
+    for number in SETS:
+        rate = FusedRate(config, 40, 50, number)
+        assert rate(broken, latents, 1.0)[0].isnan()
+        latents[1234] = torch.nan
+        assert rate(weights(net, True), latents, 1.0)[0].isnan()
+        latents[1234] = 0
+        assert rate(weights(net, True), latents, 1.0)[0].isfinite()
+        fused = FusedSynthesis(number)
+        features[1, 7, 8] = torch.nan
+        arguments = torch.ones(3, 6), [torch.ones(3, 3, 3, 3)], [torch.ones(3)]
+        found = fused.error(features, matrix, *arguments, torch.zeros(3, 20, 30))
+        assert np.isnan(found.mse)
+        features[1, 7, 8] = 1
+        found = fused.error(features, matrix, *arguments, torch.zeros(3, 20, 30))
+        assert np.isfinite(found.mse)
+        assert found.kernels[0].isfinite().all()
+
+
+@compiled
+def test_sums_over_large_pictures_are_as_exact() -> None:
+    """In lanes of float32 the last rows of a large picture would count for less."""
+    torch.manual_seed(0)
+    features, target = torch.rand(3, 1100, 300), torch.rand(2, 1100, 300)
+    features[-1] = 1
+    first, output = torch.randn(4, 3), torch.randn(2, 7)
+    kernels, biases = [torch.randn(2, 2, 3, 3)], [torch.randn(2)]
+    leaves = [v.double().requires_grad_() for v in (first, output, kernels[0], biases[0])]
+    wide = features.double()
+    hidden = torch.einsum("hf,fyx->hyx", leaves[0], wide).relu()
+    samples = torch.einsum("ch,hyx->cyx", leaves[1], torch.cat([hidden, wide]))
+    padded = torch.nn.functional.pad(samples[None], (1, 1, 1, 1), mode="replicate")
+    samples = samples + torch.nn.functional.conv2d(padded, leaves[2], leaves[3])[0]
+    passed = samples + (samples.clamp(0, 1) - samples).detach()
+    (passed - target.double()).square().mean().backward()
+    for number in SETS:
+        found = FusedSynthesis(number).error(features, first, output, kernels, biases, target)
+        for value, leaf in zip(
+            (found.first, found.output, found.kernels[0], found.biases[0]), leaves, strict=True
+        ):
+            assert leaf.grad is not None
+            close(value.double(), leaf.grad, 1e-5)
+
+
 def distortions(
     config: CoreConfig, height: int, width: int, channels: int, number: int
 ) -> tuple[DistortionResult, DistortionResult]:
@@ -229,15 +282,17 @@ def test_fits_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         net = CoreCoordX(config, {"y": 64, "x": 96}, 3)
         fitter = CoreFitter(net, target, CoreFitConfig.of(4e-3, 60))
         assert (fitter.rate.fused is None) == (fitter.distortion.fused is None) == (wanted == "0")
+        before = torch.cat([w.flatten() for w in fitter.weights().values()])
         for _ in range(4):
             fitter.advance()
-        weights = torch.cat([w.flatten() for w in fitter.weights().values()])
-        found[wanted] = fitter.latents.clone(), weights
+        moved = torch.cat([w.flatten() for w in fitter.weights().values()]) - before
+        found[wanted] = fitter.latents.clone(), moved
         fitter.close()
-    for latents, weights in found.values():
-        for values, wanted_values in ((latents, found["0"][0]), (weights, found["0"][1])):
-            correlation = torch.corrcoef(torch.stack([values, wanted_values]))[0, 1]
-            assert float(correlation) > 0.99
+    for latents, moved in found.values():
+        assert float(torch.corrcoef(torch.stack([latents, found["0"][0]]))[0, 1]) > 0.99
+        # Layers that begin at zero have slopes of nearly nothing, which SOAP scales up: a target
+        # that is brighter by 1e-6 leaves no more than this.
+        assert float(torch.corrcoef(torch.stack([moved, found["0"][1]]))[0, 1]) > 0.75
 
 
 @compiled
@@ -273,7 +328,8 @@ def test_arguments_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) 
             if isinstance(value, np.ndarray) and value.size:
                 others = [value.reshape(-1)[:-1].copy(), np.append(value, value.flat[:1])]
             elif isinstance(value, tuple):
-                others = [tuple(10**9 for _ in value), tuple(-1 for _ in value)]
+                others = [tuple(number for _ in value) for number in (10**9, 2**31 - 1, -1)]
+                others += [(2**63 - 11, *value[1:])] if len(value) == 4 and place == 10 else []
                 if all(isinstance(number, float) for number in value):  # any will do
                     others = []
             elif isinstance(value, int):

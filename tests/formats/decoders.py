@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,13 @@ import pytest
 from formats.errors import CorruptError
 from formats.latents import decode_by_passes
 from formats.native import decode_segment, instruction_sets
+
+
+def can_compile() -> bool:
+    """Whether an installation here makes the modules in machine code."""
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    compilers = any(map(shutil.which, ("gcc", "clang")))
+    return sys.platform != "win32" and compilers and headers.exists()
 
 
 def decode_segment_alike(

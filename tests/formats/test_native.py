@@ -1,5 +1,3 @@
-import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,7 +12,7 @@ from formats.latents import decode_by_passes, decode_segment, encode_segment
 from formats.native import SWITCH, instruction_sets, native_on
 from formats.unit import pack_core_unit, unpack_core_unit
 from formats.weights import CodedTensor
-from tests.formats.decoders import decode_segment_alike
+from tests.formats.decoders import can_compile, decode_segment_alike
 from tests.formats.factory import core_grids, core_tensors, image_header
 
 compiled = pytest.mark.skipif(native._native is None, reason="formats._native is not compiled")
@@ -25,9 +23,7 @@ def network_of(config: CoreConfig, seed: int = 0) -> ContextNetwork:
     return ContextNetwork(config, dict(zip(names, core_tensors(config, 1, seed), strict=True)))
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32" or not any(map(shutil.which, ("gcc", "clang"))), reason="no compiler"
-)
+@pytest.mark.skipif(not can_compile(), reason="no compiler, or no headers of Python")
 def test_an_installation_with_a_compiler_has_machine_code() -> None:
     assert instruction_sets()[-1:] == ["plain"]
 
@@ -175,6 +171,8 @@ def test_arguments_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) 
     ):
         with pytest.raises(ValueError, match="expected"):
             decode_level(*args[:place], bad, *args[place + 1 :])
+    with pytest.raises(ValueError, match="range: expected"):
+        decode_level(np.zeros(5, np.uint64), *args[1:])
     frozen = args[2].copy()
     frozen.flags.writeable = False
     with pytest.raises((BufferError, TypeError, ValueError)):
