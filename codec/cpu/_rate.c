@@ -46,7 +46,7 @@ static const int WINDOW[OWN][2] = {
 static inline float power_of_two(float x)
 {
     x = x < -126 ? -126 : x;
-    int32_t whole = (int32_t)(x + 126.5f) - 126;
+    int32_t whole = (int32_t)((x == x ? x : 0) + 126.5f) - 126;
     float f = x - whole;
     float found = 1.5403530e-4f;
     found = found * f + 1.3333558e-3f;
