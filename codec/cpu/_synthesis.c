@@ -330,9 +330,10 @@ static void pack(Synthesis *net, const float *first, const float *output, const 
 
 enum { FEATURES, FIRST, OUTPUT, KERNELS_, BIASES, SCRATCH, BUFFERS };
 
-/* Checks what both functions share; the weights, packed, or NULL with an exception. */
+/* Checks what both functions share; the weights, packed, or NULL with an exception. `more`: how many
+ * pictures are needed besides one for each 3x3 layer. */
 static Synthesis *checked(const Py_buffer *b, const int *sizes, int64_t height, int64_t width,
-                          int pictures, int set)
+                          int more, int set)
 {
     static const char *const names[4] = {"channels", "features", "hidden", "residuals"};
     static const int least[4] = {1, 2, 1, 0};
@@ -351,7 +352,7 @@ static Synthesis *checked(const Py_buffer *b, const int *sizes, int64_t height, 
         return NULL;
     int64_t stride = stride_of(width);
     if (!holds(&b[SCRATCH],
-               pictures * channels * (height + 2 * BORDER) * stride + stride + MAX_LANES, 4, "scratch"))
+               (residuals + more) * channels * (height + 2 * BORDER) * stride + stride + MAX_LANES, 4, "scratch"))
         return NULL;
     Synthesis *net = calloc(1, sizeof *net);
     if (!net) {
@@ -423,7 +424,7 @@ static PyObject *samples(PyObject *module, PyObject *args)
                           &b[OUTPUT], &b[KERNELS_], &b[BIASES], &b[SCRATCH], &b[BUFFERS],
                           &sizes[0], &sizes[1], &sizes[2], &sizes[3], &height, &width, &set))
         return NULL;
-    net = checked(b, sizes, height, width, sizes[3] + 1, set);
+    net = checked(b, sizes, height, width, 1, set);
     if (!net || !holds(&b[BUFFERS], sizes[0] * height * width, 4, "out"))
         goto release;
     Paint *work = new_paint(&memory);
@@ -473,7 +474,7 @@ static PyObject *error(PyObject *module, PyObject *args)
                           &sizes[3], &height, &width, &set))
         return NULL;
     int channels = sizes[0], features = sizes[1], hidden = sizes[2], residuals = sizes[3];
-    net = checked(b, sizes, height, width, residuals + 3, set);
+    net = checked(b, sizes, height, width, 3, set);
     if (!net || !holds(&b[BUFFERS], channels * height * width, 4, "target") ||
         !holds(&b[BUFFERS + 1], (features - 1) * height * width, 4, "slopes") ||
         !holds(&b[BUFFERS + 2],
