@@ -188,6 +188,7 @@ class ContextNetwork:
         """Weights (w, inputs): the own grid's boxes, the parent's window if there is one, flags."""
         return self._coarsest if step.parent is None else self._first
 
+    @np.errstate(invalid="ignore")  # BLAS computes with what lies behind a matrix, and drops it
     def predict(
         self, step: Pass, level: int, scratch: Scratch | None = None
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
