@@ -21,12 +21,13 @@ FLAGS = [
 STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
-def extension(name: str, headers: str) -> Extension:
-    """A module of one C file, which includes `headers`."""
+def extension(name: str) -> Extension:
+    """A module of one C file; all of them share headers."""
+    headers = [*Path().glob("formats/*.h"), *Path().glob("codec/cpu/*.h")]
     return Extension(
         name,
         [f"{name.replace('.', '/')}.c"],
-        depends=[*map(str, Path().glob(headers)), "formats/_sets.h"],
+        depends=[str(header) for header in headers],
         extra_compile_args=FLAGS,
         py_limited_api=STABLE,
         optional=True,
@@ -35,9 +36,9 @@ def extension(name: str, headers: str) -> Extension:
 
 setup(
     ext_modules=[
-        extension("formats._native", "formats/*.h"),
-        extension("codec.cpu._rate", "codec/cpu/*.h"),
-        extension("codec.cpu._synthesis", "codec/cpu/*.h"),
+        extension("formats._native"),
+        extension("codec.cpu._rate"),
+        extension("codec.cpu._synthesis"),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE else {},
 )

@@ -28,7 +28,6 @@
 #define TOP 4095         /* largest activation */
 #define MEAN_LIMIT 32736 /* largest mean, in 1/32 */
 #define MAX_WIDTH 64
-#define GROUP 8          /* rows of a matrix that lie together */
 #define FAR 8            /* residuals up to FAR are one symbol */
 #define SYMBOLS (2 * FAR + 1)
 #define SCALES 64
@@ -64,27 +63,9 @@ typedef void (*Predict)(const Network *, int, const int8_t *const *, int64_t, in
 
 #ifdef WIDE_VECTORS
 #include <immintrin.h>
-#define NAME avx512
-#define TARGET WITH_AVX512
-#define LANES 16
-#define LOAD(to, from) _mm512_store_ps(to, _mm512_cvtepi32_ps( \
-    _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(from)))))
-#define ROWS 8
-#include "_network.h"
-#define NAME avx2
-#define TARGET WITH_AVX2
-#define LANES 8
-#define LOAD(to, from) _mm256_store_ps(to, _mm256_cvtepi32_ps( \
-    _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(from)))))
-#define ROWS 4
-#include "_network.h"
 #endif
-#define NAME plain
-#define TARGET
-#define LANES 4
-#define LOAD(to, from) (to)[0] = (from)[0], (to)[1] = (from)[1], (to)[2] = (from)[2], (to)[3] = (from)[3]
-#define ROWS 4
-#include "_network.h"
+#define KERNELS "_network.h"
+#include "_each_set.h"
 
 static const struct {
     Predict predict;

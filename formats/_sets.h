@@ -29,6 +29,9 @@ static int has_set(int set)
     return set >= 0 && set < SETS;
 }
 
+#define GROUP 8      /* rows of a matrix that lie together */
+#define MAX_LANES 16 /* floats of a vector */
+
 /* Attributes of functions that use them. */
 #define WITH_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
 #define WITH_AVX2 __attribute__((target("avx2,fma")))

@@ -8,9 +8,10 @@ it finds GCC or Clang and Python's headers. Without it numpy decodes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ try:
 except ImportError:  # not compiled
     _native = None  # type: ignore[assignment]
 
-__all__ = ["SWITCH", "decode_segment", "instruction_sets", "native_on"]
+__all__ = ["SWITCH", "chosen", "decode_segment", "instruction_sets", "native_on", "numbers_of"]
 
 Grid = npt.NDArray[np.int32]
 Integers = npt.NDArray[np.int64]
@@ -40,9 +41,41 @@ _ACROSS = [WINDOW.index(place) for place in ((-1, 2), (0, 1), (1, -1), (1, 0), (
 _OWN = [place for place in range(len(WINDOW)) if place not in _ACROSS]
 
 
+def numbers_of(module: Any) -> dict[str, int]:
+    """Instruction sets that a module was compiled for and this processor has, the fastest first.
+
+    Args:
+        module: one in machine code; None: there is none.
+
+    Returns:
+        Their numbers, which its functions take.
+    """
+    found = [] if module is None else module.instructions()
+    return {name: number for number, (name, there) in enumerate(found) if there}
+
+
+def chosen(switch: str, known: Collection[str], otherwise: str | None) -> str | None:
+    """The instruction set that an environment variable names; None if it is 0.
+
+    Args:
+        switch: the variable.
+        known: names that are there.
+        otherwise: what is taken where the variable says nothing.
+
+    Raises:
+        InputError: it names one that is not there.
+    """
+    wanted = os.environ.get(switch, "")
+    if wanted in ("", "0"):
+        return None if wanted else otherwise
+    if wanted not in known:
+        raise InputError(f"{switch}: expected 0 or one of {list(known)}, got {wanted!r}")
+    return wanted
+
+
 def instruction_sets() -> list[str]:
-    """Those that the module was compiled for and this processor has, the fastest first."""
-    return [] if _native is None else [name for name, there in _native.instructions() if there]
+    """Those that latents can be decoded with, the fastest first."""
+    return list(numbers_of(_native))
 
 
 def native_on() -> str | None:
@@ -51,12 +84,8 @@ def native_on() -> str | None:
     Raises:
         InputError: the environment names one that is not there.
     """
-    known, wanted = instruction_sets(), os.environ.get(SWITCH, "")
-    if wanted in ("", "0"):
-        return known[0] if known and not wanted else None
-    if wanted not in known:
-        raise InputError(f"{SWITCH}: expected 0 or one of {known}, got {wanted!r}")
-    return wanted
+    known = instruction_sets()
+    return chosen(SWITCH, known, next(iter(known), None))
 
 
 def _grouped(matrix: Integers) -> npt.NDArray[np.float32]:
@@ -134,7 +163,6 @@ def decode_segment(
     """
     words = whole_words(data, where)
     weights, width = _Weights.of(network), network.config.width
-    chosen = [name for name, _ in _native.instructions()].index(instructions)
     start = [int(word) for word in words[:2]] + [0, 0]
     # low, range, point, steps, symbols: formats/SPEC.md, section 6.
     coder = np.array([0, 2**64 - 1, start[0] << 32 | start[1], 0, 0], np.uint64)
@@ -154,7 +182,7 @@ def decode_segment(
             *_tables(),
             (*shape, network.config.side(number)),
             (width, *weights.level[:, number].tolist(), network.full >> number & 1),
-            chosen,
+            numbers_of(_native)[instructions],
         )
         _check(status, len(data), where)
         above = grid

@@ -21,7 +21,7 @@ trap restore EXIT
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 for module in "${modules[@]}"; do
   if [[ -f $module.abi3.so ]]; then cp "$module.abi3.so" "$kept/"; fi
-  gcc -O1 -g -std=gnu11 -Wall -Wextra -Wno-unused-function -Werror -fsanitize=address,undefined \
+  gcc -O1 -g -std=gnu11 -Wall -Wextra -Werror -fsanitize=address,undefined \
     -fno-sanitize-recover=undefined -fno-omit-frame-pointer -shared -fPIC "-I$include" \
     "$module.c" -o "$module.abi3.so"
 done

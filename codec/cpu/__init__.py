@@ -8,10 +8,7 @@ the same (`codec/rate/context.py`, `codec/fit/core_distortion.py`); they are the
 
 from __future__ import annotations
 
-import os
-
-from formats.errors import InputError
-from formats.native import native_on
+from formats.native import chosen, native_on, numbers_of
 
 try:
     from codec.cpu import _rate, _synthesis
@@ -28,8 +25,13 @@ only where the environment asks for it."""
 
 
 def instruction_sets() -> list[str]:
-    """Those that the module was compiled for and this processor has, the fastest first."""
-    return [] if _rate is None else [name for name, there in _rate.instructions() if there]
+    """Those that fits and evaluations can use, the fastest first."""
+    return list(numbers_of(_rate))
+
+
+def _named() -> str | None:
+    known = instruction_sets()
+    return chosen(SWITCH, known, next((name for name in known if name != PLAIN), None))
 
 
 def kernels_on() -> int | None:
@@ -38,15 +40,8 @@ def kernels_on() -> int | None:
     Raises:
         InputError: the environment names one that is not there.
     """
-    known, wanted = instruction_sets(), os.environ.get(SWITCH, "")
-    if not wanted:
-        wanted = next((name for name in known if name != PLAIN), "0")
-    if wanted == "0":
-        return None
-    if wanted not in known:
-        raise InputError(f"{SWITCH}: expected 0 or one of {known}, got {wanted!r}")
-    assert _rate is not None
-    return [name for name, _ in _rate.instructions()].index(wanted)
+    name = _named()
+    return None if name is None else numbers_of(_rate)[name]
 
 
 def machine_code() -> str:
@@ -55,7 +50,5 @@ def machine_code() -> str:
     Raises:
         InputError: the environment names an instruction set that is not there.
     """
-    number = kernels_on()
-    fits = "none" if number is None or _rate is None else _rate.instructions()[number][0]
-    latents = native_on() or "none"
-    return fits if fits == latents else f"{latents} for latents, {fits} for networks"
+    latents, networks = native_on() or "none", _named() or "none"
+    return networks if networks == latents else f"{latents} for latents, {networks} for networks"

@@ -98,7 +98,7 @@ typedef struct {
     float by_first[MAX_WIDTH * INPUT_ROWS * MAX_LANES];
     float by_hidden[MAX_WIDTH * MAX_WIDTH * MAX_LANES];
     float by_bias[MAX_WIDTH * MAX_LANES];
-    float by_out[2 * MAX_WIDTH * MAX_LANES];
+    float by_out[4 * MAX_WIDTH * MAX_LANES];
     float sums[3 * CHUNK];
 } Work;
 
@@ -201,8 +201,8 @@ typedef struct {
     Area own, parents;
 } Job;
 
-#define KERNELS "_rate.h"
-#include "_each_set.h"
+#define KERNELS "../codec/cpu/_rate.h"
+#include "../../formats/_each_set.h"
 
 static const struct {
     void (*evaluate)(const Job *, const Network *, Work *, const Plane *, const Twice *, int64_t,
@@ -229,20 +229,20 @@ static int evaluate_rows(const Job *job, const Network *net, float *slopes, doub
                (!has_parents || (plane_alloc(&parents, &job->parents, top, stop, 1, job->latents) &&
                                  twice_alloc(&twice, &job->parents)));
     if (good) {
-        Work *aligned = (Work *)(((uintptr_t)work + 63) & ~(uintptr_t)63);
+        Work *within = aligned(work);
         for (int64_t row = job->first; row < job->stop; row++) {
             if (has_parents)
                 twice_load(&twice, &parents, row);
             for (int64_t column = 0; column < job->own.columns; column += CHUNK) {
                 int64_t left = job->own.columns - column;
-                INSTRUCTIONS[job->set].evaluate(job, net, aligned, &own,
+                INSTRUCTIONS[job->set].evaluate(job, net, within, &own,
                                                 has_parents ? &twice : NULL, row, column,
                                                 (int)(left < CHUNK ? left : CHUNK));
             }
             if (has_parents)
                 twice_store(&twice, &parents, row);
         }
-        INSTRUCTIONS[job->set].finish(net, aligned, sums);
+        INSTRUCTIONS[job->set].finish(net, within, sums);
         plane_add(&own, &job->own, slopes);
         if (has_parents)
             plane_add(&parents, &job->parents, slopes);
@@ -325,23 +325,19 @@ static PyObject *rate_rows(PyObject *module, PyObject *args)
     job.first = first;
     job.stop = stop;
     job.side = side;
-    if (width < 1 || width > MAX_WIDTH || side < MAX_LANES || side > 256 || side % MAX_LANES ||
-        !has_set(job.set)) {
-        PyErr_SetString(PyExc_ValueError, "width, side or set: outside the range");
-        goto release;
-    }
-    if (!holds(&b[LATENTS], count, 4, "latents") || !holds(&b[SLOPES], count, 4, "slopes") ||
+    if (!between(width, 1, MAX_WIDTH, "width") || !between(side, MAX_LANES, 256, "side") ||
+        !between(side % MAX_LANES, 0, 0, "what a multiple of 16 leaves of side") ||
+        !between(has_set(job.set), 1, 1, "instructions that this processor has") ||
+        !holds(&b[LATENTS], count, 4, "latents") || !holds(&b[SLOPES], count, 4, "slopes") ||
         !holds(&b[SUMS], width * (INPUTS + width + 3) + 3, 8, "sums") ||
         !holds(&b[FIRST], width * OWN, 4, "first") ||
         (b[PARENT].buf && !holds(&b[PARENT], width * PARENTS, 4, "parent")) ||
         !holds(&b[BIAS], width * FLAGS, 4, "bias") ||
         !holds(&b[HIDDEN], width * width, 4, "hidden") || !holds(&b[OUT], 2 * width, 4, "out") ||
-        !holds(&b[MASK], side * MASKS * side, 4, "masks") || !fits(&job.own, count, "own"))
+        !holds(&b[MASK], side * MASKS * side, 4, "masks") || !fits(&job.own, count, "own") ||
+        !between(first, 0, job.own.rows - 1, "first_row") ||
+        !between(stop, first + 1, job.own.rows, "stop_row"))
         goto release;
-    if (first < 0 || first >= stop || stop > job.own.rows) {
-        PyErr_SetString(PyExc_ValueError, "rows: not in the area");
-        goto release;
-    }
     if (job.parents.rows &&
         (!fits(&job.parents, count, "parents") || job.parents.rows != (job.own.rows + 1) / 2 ||
          job.parents.columns != (job.own.columns + 1) / 2)) {

@@ -2,6 +2,8 @@
  * _each_set.h. What is computed here are the layers of codec/rate/context.py.
  */
 
+#include "_layers.h"
+
 /* `valid` latents, whose inputs are loaded; `count`: rounded up to two vectors. */
 static TARGET void OF(network)(const Network *net, Work *work, int valid, int count)
 {
@@ -22,7 +24,7 @@ static TARGET void OF(network)(const Network *net, Work *work, int valid, int co
             a1[r * CHUNK + n] = sum > LARGEST ? LARGEST : sum;
         }
     for (int n = 0; n < count; n += 2 * LANES)
-        OF(products)(2, net->level, net->out, 2, a1 + n, net->width, work->out + n);
+        OF(products)(2, net->level, net->out, 2, a1 + n, net->width, work->out + n, CHUNK);
     /* Bits of a Laplace distribution and their slopes (codec/rate/laplace.py). */
     float *gm = work->go, *gs = work->go + CHUNK;
     float *bits = work->sums, *by_mean = bits + CHUNK, *by_level = by_mean + CHUNK;
@@ -58,16 +60,22 @@ static TARGET void OF(network)(const Network *net, Work *work, int valid, int co
     for (int r = 0; r < net->width; r++)
         for (int n = 0; n < count; n++)
             g0[r * CHUNK + n] = a0[r * CHUNK + n] > 0 ? g0[r * CHUNK + n] : 0;
-    OF(outers)(net->rows, INPUT_ROWS, g0, x, work->by_first, count);
-    OF(outers)(net->rows, net->rows, g1, a0, work->by_hidden, count);
+    const float *slopes[MAX_WIDTH], *seen[MAX_WIDTH];
+    rows_of(g0, net->width, slopes);
+    rows_of(x, INPUTS, seen);
+    OF(outers)(net->width, INPUTS, slopes, seen, work->by_first, count);
+    rows_of(g1, net->width, slopes);
+    rows_of(a0, net->width, seen);
+    OF(outers)(net->width, net->width, slopes, seen, work->by_hidden, count);
+    rows_of(work->go, 2, slopes);
+    rows_of(a1, net->width, seen);
+    OF(outers)(2, net->width, slopes, seen, work->by_out, count);
     for (int r = 0; r < net->width; r++) {
         OF(Vector) *total = (OF(Vector) *)(work->by_bias + r * LANES), sum = *total;
         for (int n = 0; n < count; n += LANES)
             sum += *(OF(Vector) *)(g1 + r * CHUNK + n);
         *total = sum;
     }
-    for (int r = 0; r < net->rows; r += 4)
-        OF(outer)(2, 4, work->go, a1 + r * CHUNK, (OF(Vector) *)work->by_out + 2 * r, count);
     /* Last, into the memory of the inputs. */
     OF(layer)(work->zero, net->first_back, INPUT_ROWS, net->width, g0, x, count);
 }
@@ -129,18 +137,15 @@ static TARGET void OF(evaluate)(const Job *job, const Network *net, Work *work, 
 static TARGET void OF(finish)(const Network *net, const Work *work, double *out)
 {
     int width = net->width;
-    OF(collect)(net->rows, INPUT_ROWS, width, INPUTS, work->by_first, out, INPUTS);
+    OF(collect)(width, INPUTS, work->by_first, out);
     out += width * INPUTS;
-    OF(collect)(net->rows, net->rows, width, width, work->by_hidden, out, width);
+    OF(collect)(width, width, work->by_hidden, out);
     out += width * width;
     for (int r = 0; r < width; r++)
         for (int n = 0; n < LANES; n++)
             out[r] += work->by_bias[r * LANES + n];
     out += width;
-    for (int i = 0; i < 2; i++)
-        for (int r = 0; r < width; r++)
-            for (int n = 0; n < LANES; n++)
-                out[i * width + r] += work->by_out[(r / 4 * 8 + i * 4 + r % 4) * LANES + n];
+    OF(collect)(2, width, work->by_out, out);
     out += 2 * width;
     for (int n = 0; n < CHUNK; n++) {
         out[0] += work->sums[CHUNK + n];

@@ -43,17 +43,19 @@ typedef struct {
     float zero[MAX_HIDDEN];
 } Synthesis;
 
-/* Arrays (rows, CHUNK) of pixels that are computed together, and sums over all of them. */
+/* A call: arrays (rows, CHUNK) of pixels that are computed together, all of them as aligned as the
+ * first, sums over all pixels, and the weights. */
 typedef struct {
     float features[FEATURE_ROWS * CHUNK], slopes[FEATURE_ROWS * CHUNK];
     float hidden[MAX_HIDDEN * CHUNK], back[(MAX_HIDDEN + 4) * CHUNK];
     float by_first[MAX_HIDDEN * FEATURE_ROWS * MAX_LANES];
     float by_output[(MAX_ROWS + 3) / 4 * 16 * MAX_LANES];
     float by_kernel[(9 * MAX_CHANNELS + 4) / 4 * 16 * MAX_LANES];
+    Synthesis net;
 } Paint;
 
-#define KERNELS "_synthesis.h"
-#include "_each_set.h"
+#define KERNELS "../codec/cpu/_synthesis.h"
+#include "../../formats/_each_set.h"
 
 static const struct {
     int lanes;
@@ -63,12 +65,13 @@ static const struct {
     void (*tail_finish)(const Synthesis *, const Paint *, double *);
     void (*few_rows)(int, const float *, const float *, const float *const *, int, int,
                      float *const *);
-    void (*few_outers)(int, const float *const *, int, const float *const *, float *, int);
-    void (*few_collect)(int, int, const float *, double *);
+    void (*outers)(int, int, const float *const *, const float *const *, float *, int);
+    void (*collect)(int, int, const float *, double *);
+    double (*row_error)(const float *, const float *, int64_t, float, float *);
 } INSTRUCTIONS[SETS] = {
 #define FUNCTIONS(lanes, set) \
-    {lanes, tail_##set, tail_back_##set, tail_finish_##set, few_rows_##set, few_outers_##set, \
-     few_collect_##set}
+    {lanes, tail_##set, tail_back_##set, tail_finish_##set, few_rows_##set, outers_##set, \
+     collect_##set, row_error_##set}
 #ifdef WIDE_VECTORS
     [AVX512] = FUNCTIONS(16, avx512),
     [AVX2] = FUNCTIONS(8, avx2),
@@ -192,7 +195,7 @@ static void forward(int set, const Synthesis *net, Paint *work, const float *fea
 
 /* Slopes of the mean squared error of clamped samples, straight through the clamp; returns the
  * sum of squares. */
-static double error_slopes(const Picture *samples, const float *target, int channels,
+static double error_slopes(int set, const Picture *samples, const float *target, int channels,
                            const Picture *slopes)
 {
     int64_t height = samples->height, width = samples->width;
@@ -200,18 +203,9 @@ static double error_slopes(const Picture *samples, const float *target, int chan
     double total = 0;
     for (int c = 0; c < channels; c++)
         for (int64_t row = 0; row < height; row++) {
-            const float *found = at(samples, c, row), *wanted = target + (c * height + row) * width;
-            float *slope = at(slopes, c, row);
-            float sums[MAX_LANES] = {0};
-            for (int64_t start = 0; start < width; start += MAX_LANES)
-                for (int64_t n = start; n < width && n < start + MAX_LANES; n++) {
-                    float value = found[n] < 0 ? 0 : found[n]; /* NaN stays NaN */
-                    value = (value > 1 ? 1 : value) - wanted[n];
-                    sums[n - start] += value * value;
-                    slope[n] = value * factor;
-                }
-            for (int n = 0; n < MAX_LANES; n++)
-                total += sums[n];
+            const float *wanted = target + (c * height + row) * width;
+            total += INSTRUCTIONS[set].row_error(at(samples, c, row), wanted, width, factor,
+                                                 at(slopes, c, row));
         }
     clear_border(slopes, channels);
     return total;
@@ -231,10 +225,10 @@ static void residual_back(int set, const Synthesis *net, Paint *work, int layer,
         inputs[9 * channels] = ones;
         for (int c = 0; c < channels; c++)
             slopes[c] = at(from, c, row);
-        INSTRUCTIONS[set].few_outers(channels, slopes, 9 * channels + 1, inputs,
-                                     work->by_kernel, rounded(width, together / 2));
+        INSTRUCTIONS[set].outers(channels, 9 * channels + 1, slopes, inputs, work->by_kernel,
+                                 rounded(width, together / 2));
         if (row % SUMMED == SUMMED - 1 || row == height - 1) {
-            INSTRUCTIONS[set].few_collect(channels, 9 * channels + 1, work->by_kernel, sums);
+            INSTRUCTIONS[set].collect(channels, 9 * channels + 1, work->by_kernel, sums);
             memset(work->by_kernel, 0, sizeof work->by_kernel);
         }
     }
@@ -330,10 +324,11 @@ static void pack(Synthesis *net, const float *first, const float *output, const 
 
 enum { FEATURES, FIRST, OUTPUT, KERNELS_, BIASES, SCRATCH, BUFFERS };
 
-/* Checks what both functions share; the weights, packed, or NULL with an exception. `more`: how many
- * pictures are needed besides one for each 3x3 layer. */
-static Synthesis *checked(const Py_buffer *b, const int *sizes, int64_t height, int64_t width,
-                          int more, int set)
+/* Checks what both functions share and lays out pictures in the scratch memory, one for each 3x3
+ * layer and `more`; after them there is room for a row. The call, its weights packed, in *memory;
+ * or NULL with an exception. */
+static Paint *prepared(const Py_buffer *b, const int *sizes, int64_t height, int64_t width,
+                       int more, int set, Picture *pictures, void **memory)
 {
     static const char *const names[4] = {"channels", "features", "hidden", "residuals"};
     static const int least[4] = {1, 2, 1, 0};
@@ -354,11 +349,13 @@ static Synthesis *checked(const Py_buffer *b, const int *sizes, int64_t height, 
     if (!holds(&b[SCRATCH],
                (residuals + more) * channels * (height + 2 * BORDER) * stride + stride + MAX_LANES, 4, "scratch"))
         return NULL;
-    Synthesis *net = calloc(1, sizeof *net);
-    if (!net) {
+    *memory = calloc(1, sizeof(Paint) + 64);
+    if (!*memory) {
         PyErr_NoMemory();
         return NULL;
     }
+    Paint *work = aligned(*memory);
+    Synthesis *net = &work->net;
     net->channels = channels;
     net->features = features;
     net->hidden = hidden;
@@ -366,25 +363,10 @@ static Synthesis *checked(const Py_buffer *b, const int *sizes, int64_t height, 
     net->rows = (hidden + GROUP - 1) / GROUP * GROUP;
     net->feature_rows = (features + GROUP - 1) / GROUP * GROUP;
     pack(net, b[FIRST].buf, b[OUTPUT].buf, b[KERNELS_].buf, b[BIASES].buf);
-    return net;
-}
-
-/* Pictures in a row in aligned memory; after them there is room for a row. */
-static float *lay_out(const Py_buffer *scratch, int channels, int64_t height, int64_t width,
-                      int count, Picture *pictures)
-{
-    float *memory = (float *)(((uintptr_t)scratch->buf + 63) & ~(uintptr_t)63);
-    for (int i = 0; i < count; i++) {
-        pictures[i] = picture(memory, height, width);
-        memory += channels * pictures[i].plane;
-    }
-    return memory;
-}
-
-static Paint *new_paint(void **memory)
-{
-    *memory = calloc(1, sizeof(Paint) + 64);
-    return *memory ? (Paint *)(((uintptr_t)*memory + 63) & ~(uintptr_t)63) : NULL;
+    float *scratch = aligned(b[SCRATCH].buf);
+    for (int i = 0; i < residuals + more; i++, scratch += channels * pictures->plane)
+        pictures[i] = picture(scratch, height, width);
+    return work;
 }
 
 PyDoc_STRVAR(scratch_size_doc,
@@ -417,25 +399,18 @@ static PyObject *samples(PyObject *module, PyObject *args)
     int sizes[4], set;
     Py_ssize_t height, width;
     PyObject *result = NULL;
-    Synthesis *net = NULL;
     void *memory = NULL;
     (void)module;
     if (!PyArg_ParseTuple(args, "y*y*y*y*y*w*w*(iiii)(nn)i:samples", &b[FEATURES], &b[FIRST],
                           &b[OUTPUT], &b[KERNELS_], &b[BIASES], &b[SCRATCH], &b[BUFFERS],
                           &sizes[0], &sizes[1], &sizes[2], &sizes[3], &height, &width, &set))
         return NULL;
-    net = checked(b, sizes, height, width, 1, set);
-    if (!net || !holds(&b[BUFFERS], sizes[0] * height * width, 4, "out"))
-        goto release;
-    Paint *work = new_paint(&memory);
-    if (!work) {
-        PyErr_NoMemory();
-        goto release;
-    }
     Picture pictures[MAX_RESIDUALS + 1];
-    lay_out(&b[SCRATCH], sizes[0], height, width, sizes[3] + 1, pictures);
+    Paint *work = prepared(b, sizes, height, width, 1, set, pictures, &memory);
+    if (!work || !holds(&b[BUFFERS], sizes[0] * height * width, 4, "out"))
+        goto release;
     Py_BEGIN_ALLOW_THREADS
-    forward(set, net, work, b[FEATURES].buf, pictures);
+    forward(set, &work->net, work, b[FEATURES].buf, pictures);
     for (int c = 0; c < sizes[0]; c++)
         for (int64_t row = 0; row < height; row++)
             memcpy((float *)b[BUFFERS].buf + (c * height + row) * width,
@@ -445,7 +420,6 @@ static PyObject *samples(PyObject *module, PyObject *args)
     result = Py_None;
 release:
     free(memory);
-    free(net);
     for (int i = 0; i <= BUFFERS; i++)
         PyBuffer_Release(&b[i]);
     return result;
@@ -465,7 +439,6 @@ static PyObject *error(PyObject *module, PyObject *args)
     int sizes[4], set;
     Py_ssize_t height, width;
     PyObject *result = NULL;
-    Synthesis *net = NULL;
     void *memory = NULL;
     (void)module;
     if (!PyArg_ParseTuple(args, "y*y*y*y*y*w*y*w*w*(iiii)(nn)i:error", &b[FEATURES], &b[FIRST],
@@ -474,28 +447,24 @@ static PyObject *error(PyObject *module, PyObject *args)
                           &sizes[3], &height, &width, &set))
         return NULL;
     int channels = sizes[0], features = sizes[1], hidden = sizes[2], residuals = sizes[3];
-    net = checked(b, sizes, height, width, 3, set);
-    if (!net || !holds(&b[BUFFERS], channels * height * width, 4, "target") ||
+    Picture pictures[MAX_RESIDUALS + 3];
+    Paint *work = prepared(b, sizes, height, width, 3, set, pictures, &memory);
+    if (!work || !holds(&b[BUFFERS], channels * height * width, 4, "target") ||
         !holds(&b[BUFFERS + 1], (features - 1) * height * width, 4, "slopes") ||
         !holds(&b[BUFFERS + 2],
                hidden * features + channels * (hidden + features) +
                    residuals * channels * (9 * channels + 1),
                8, "sums"))
         goto release;
-    Paint *work = new_paint(&memory);
-    if (!work) {
-        PyErr_NoMemory();
-        goto release;
-    }
-    Picture pictures[MAX_RESIDUALS + 3];
-    float *ones = lay_out(&b[SCRATCH], channels, height, width, residuals + 3, pictures);
+    Picture *from = pictures + residuals + 1, *to = from + 1;
+    float *ones = to->memory + channels * to->plane;
+    const Synthesis *net = &work->net;
     double total, *sums = b[BUFFERS + 2].buf;
     Py_BEGIN_ALLOW_THREADS
     for (int64_t n = 0; n < stride_of(width); n++)
         ones[n] = 1;
     forward(set, net, work, b[FEATURES].buf, pictures);
-    Picture *from = pictures + residuals + 1, *to = from + 1;
-    total = error_slopes(pictures + residuals, b[BUFFERS].buf, channels, from);
+    total = error_slopes(set, pictures + residuals, b[BUFFERS].buf, channels, from);
     memset(sums, 0, (size_t)b[BUFFERS + 2].len);
     double *by_layer = sums + hidden * features + channels * (hidden + features);
     for (int layer = residuals - 1; layer >= 0; layer--) {
@@ -510,7 +479,6 @@ static PyObject *error(PyObject *module, PyObject *args)
     result = PyFloat_FromDouble(total);
 release:
     free(memory);
-    free(net);
     for (int i = 0; i < BUFFERS + 3; i++)
         PyBuffer_Release(&b[i]);
     return result;

@@ -4,6 +4,8 @@
  * computed of the last pixels of a row overflows by less than two vectors.
  */
 
+#include "_layers.h"
+
 /* sums[r] = start[r] + sum over i of weights[i * 4 + r] * x[i] for `rows` rows, up to 4 and a
  * constant, at two vectors of pixels from `n` on. */
 static inline __attribute__((always_inline)) TARGET void OF(few_products)(
@@ -46,67 +48,10 @@ static TARGET void OF(few_rows)(int rows, const float *start, const float *weigh
     }
 }
 
-/* total[i][j] += sum over pixels of a[i] * b[j], lane by lane, for `rows` x 4. */
-static inline __attribute__((always_inline)) TARGET void OF(few_outer)(
-    int rows, const float *const *a, const float *const *b, OF(Vector) *total, int count)
-{
-    OF(Vector) sums[4][4];
-#pragma GCC unroll 4
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            sums[i][j] = total[i * 4 + j];
-    for (int n = 0; n < count; n += LANES) {
-        OF(Vector) right[4];
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            right[j] = *(const OF(Loose) *)(b[j] + n);
-#pragma GCC unroll 4
-        for (int i = 0; i < rows; i++) {
-            OF(Vector) left = *(const OF(Loose) *)(a[i] + n);
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; j++)
-                sums[i][j] += left * right[j];
-        }
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            total[i * 4 + j] = sums[i][j];
-}
-
-/* Sums (rows, columns) of all pairs of `rows` up to 4 rows and `columns` others, in groups of four
- * columns; the pointers of the last group are repeated. */
-static TARGET void OF(few_outers)(int rows, const float *const *a, int columns,
-                                  const float *const *b, float *total, int count)
-{
-    for (int j = 0; j < columns; j += 4, total += 16 * LANES) {
-        const float *four[4];
-        for (int k = 0; k < 4; k++)
-            four[k] = b[j + k < columns ? j + k : columns - 1];
-        for (int i = 0; i < rows; i += TILE) {
-            const float *some[4];
-            for (int k = 0; k < TILE; k++)
-                some[k] = a[i + k < rows ? i + k : rows - 1];
-            OF(few_outer)(TILE, some, four, (OF(Vector) *)total + 4 * i, count);
-        }
-    }
-}
-
-static TARGET void OF(few_collect)(int rows, int columns, const float *total, double *out)
-{
-    for (int j = 0; j < columns; j++)
-        for (int i = 0; i < rows; i++) {
-            const float *lanes = total + ((j / 4 * 4 + i) * 4 + j % 4) * LANES;
-            for (int n = 0; n < LANES; n++)
-                out[i * columns + j] += lanes[n];
-        }
-}
-
-/* The hidden layer of `valid` pixels, rounded up to `count`: work->hidden, clamped at 0. */
+/* The hidden layer of `valid` pixels, rounded up to `count`, clamped at 0; `inputs` become the rows
+ * that the samples are made of, hidden units and features. */
 static TARGET void OF(hidden)(const Synthesis *net, Paint *work, const float *const *features,
-                              int valid, int count)
+                              int valid, int count, const float **inputs)
 {
     for (int i = 0; i < net->features; i++) {
         float *to = work->features + i * CHUNK;
@@ -119,6 +64,8 @@ static TARGET void OF(hidden)(const Synthesis *net, Paint *work, const float *co
         for (int n = 0; n < count; n++)
             unit[n] = unit[n] < 0 ? 0 : unit[n];
     }
+    rows_of(work->hidden, net->hidden, inputs);
+    rows_of(work->features, net->features, inputs + net->hidden);
 }
 
 /* Samples of pixels before the 3x3 layers. */
@@ -126,11 +73,7 @@ static TARGET void OF(tail)(const Synthesis *net, Paint *work, const float *cons
                             int valid, int count, float *const *samples)
 {
     const float *inputs[MAX_ROWS];
-    OF(hidden)(net, work, features, valid, count);
-    for (int i = 0; i < net->hidden; i++)
-        inputs[i] = work->hidden + i * CHUNK;
-    for (int i = 0; i < net->features; i++)
-        inputs[net->hidden + i] = work->features + i * CHUNK;
+    OF(hidden)(net, work, features, valid, count, inputs);
     OF(few_rows)(net->channels, net->zero, net->output, inputs, net->hidden + net->features, count,
                  samples);
 }
@@ -140,13 +83,8 @@ static TARGET void OF(tail_back)(const Synthesis *net, Paint *work, const float 
                                  int valid, const float *const *slopes, int count)
 {
     const float *inputs[MAX_ROWS];
-    OF(hidden)(net, work, features, valid, count);
-    for (int i = 0; i < net->hidden; i++)
-        inputs[i] = work->hidden + i * CHUNK;
-    for (int i = 0; i < net->features; i++)
-        inputs[net->hidden + i] = work->features + i * CHUNK;
-    OF(few_outers)(net->channels, slopes, net->hidden + net->features, inputs, work->by_output,
-                   count);
+    OF(hidden)(net, work, features, valid, count, inputs);
+    OF(outers)(net->channels, net->hidden + net->features, slopes, inputs, work->by_output, count);
     for (int c = 0; c < 4; c++)
         if (c < net->channels)
             memcpy(work->back + (net->rows + c) * CHUNK, slopes[c], (size_t)count * sizeof(float));
@@ -160,7 +98,10 @@ static TARGET void OF(tail_back)(const Synthesis *net, Paint *work, const float 
         for (int n = 0; n < count; n++)
             slope[n] = unit[n] > 0 ? slope[n] : 0;
     }
-    OF(outers)(net->rows, net->feature_rows, work->back, work->features, work->by_first, count);
+    const float *hidden_slopes[MAX_HIDDEN];
+    rows_of(work->back, net->hidden, hidden_slopes);
+    OF(outers)(net->hidden, net->features, hidden_slopes, inputs + net->hidden, work->by_first,
+               count);
     OF(layer)(net->zero, net->first_back, net->feature_rows, net->rows + 4, work->back, work->slopes,
               count);
 }
@@ -169,8 +110,30 @@ static TARGET void OF(tail_back)(const Synthesis *net, Paint *work, const float 
  * (channels, hidden + features). */
 static TARGET void OF(tail_finish)(const Synthesis *net, const Paint *work, double *out)
 {
-    OF(collect)(net->rows, net->feature_rows, net->hidden, net->features, work->by_first, out,
-                net->features);
-    OF(few_collect)(net->channels, net->hidden + net->features, work->by_output,
-                    out + net->hidden * net->features);
+    OF(collect)(net->hidden, net->features, work->by_first, out);
+    OF(collect)(net->channels, net->hidden + net->features, work->by_output,
+                out + net->hidden * net->features);
+}
+
+/* Errors of a row of clamped samples times `factor`, and the sum of their squares. */
+static TARGET double OF(row_error)(const float *samples, const float *target, int64_t width,
+                                   float factor, float *restrict slopes)
+{
+    float sums[MAX_LANES] = {0};
+    double total = 0;
+    for (int64_t n = 0; n < width; n++) {
+        float value = samples[n] < 0 ? 0 : samples[n]; /* NaN stays NaN */
+        slopes[n] = (value > 1 ? 1 : value) - target[n];
+    }
+    int64_t whole = width / MAX_LANES * MAX_LANES;
+    for (int64_t start = 0; start < whole; start += MAX_LANES)
+        for (int n = 0; n < MAX_LANES; n++)
+            sums[n] += slopes[start + n] * slopes[start + n];
+    for (int64_t n = whole; n < width; n++)
+        sums[n - whole] += slopes[n] * slopes[n];
+    for (int n = 0; n < MAX_LANES; n++)
+        total += sums[n];
+    for (int64_t n = 0; n < width; n++)
+        slopes[n] *= factor;
+    return total;
 }

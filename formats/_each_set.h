@@ -1,8 +1,9 @@
-/* Includes the file KERNELS once for each instruction set, with
+/* Includes the file KERNELS, named as this directory sees it, once for each instruction set, with
  *   NAME    its name
  *   TARGET  an attribute that permits its instructions, or nothing
  *   LANES   floats of a vector
- *   ROWS    rows of a matrix whose sums, two vectors each, are in registers at the same time
+ *   ROWS    rows of a matrix whose sums, two vectors each, are in registers at the same time; a
+ *           divisor of GROUP
  *   TILE    rows, times 4 columns, of an outer product in registers: 2 or 4
  * and what _products.h makes of them.
  */
