@@ -26,6 +26,7 @@
 
 #define LIMIT 127        /* the network sees latents clipped to -127..127 */
 #define TOP 4095         /* largest activation */
+#define ACTIVATION_BITS 7
 #define MEAN_LIMIT 32736 /* largest mean, in 1/32 */
 #define MAX_WIDTH 64
 #define FAR 8            /* residuals up to FAR are one symbol */
@@ -467,7 +468,7 @@ static PyObject *decode_level(PyObject *module, PyObject *args)
     int inputs = b[ABOVE].buf ? MAX_INPUTS : MAX_INPUTS - PARENTS;
     int64_t rows = (units + GROUP - 1) / GROUP * GROUP;
     if (!between(height, 1, 1 << 28, "height") || !between(width, 1, (1 << 28) / height, "width") ||
-        !between(side, 8, 256, "side") || !between(units, 1, MAX_WIDTH, "units") ||
+        !between(side, 8, 1 << 30, "side") || !between(units, 1, MAX_WIDTH, "units") ||
         !between(side & (side - 1), 0, 0, "bits of side below the first") ||
         !between(least, 0, SCALES - 1, "least") || !between(set, 0, SETS - 1, "set") ||
         !between(has_set(set), 1, 1, "instructions that this processor has") ||

@@ -51,7 +51,7 @@ static TARGET void OF(predict)(
                      net->width, b + row * SIDE_BY_SIDE, SIDE_BY_SIDE);
     for (int n = 0; n < net->rows * SIDE_BY_SIDE; n++) {
         /* ">>" of a negative number is a floor division with every compiler. */
-        int32_t sum = ((int32_t)b[n] + 32) >> 6;
+        int32_t sum = ((int32_t)b[n] + (1 << (ACTIVATION_BITS - 1))) >> ACTIVATION_BITS;
         sum = sum > 0 ? sum : 0;
         b[n] = sum < TOP ? sum : TOP;
     }

@@ -9,6 +9,8 @@ border even a little more, at its left and upper border less. So a grid of any s
 
 While a grid is coded it is held as planes, one for each position of a block, of that position's
 values in all blocks: the neighbours of all positions of a pass are then contiguous runs.
+
+A grid may also be a single block (`WHOLE`): that codes best, and takes columns + 2 rows passes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BOXED", "BOXES", "FLAGS", "LIMIT", "WINDOW", "BlockGrid", "Pass"]
+__all__ = [
+    "BEFORE",
+    "BOXED",
+    "BOXES",
+    "FLAGS",
+    "LIMIT",
+    "WHOLE",
+    "WINDOW",
+    "BlockGrid",
+    "Pass",
+]
 
 Grid = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -40,6 +52,10 @@ WINDOW = (
 """Context inputs from the own grid, in the order of the weights' columns: row and column relative
 to a latent. One that is not known yet, or outside the grid, is 0. Inside a block the first ones of
 each row are known; (-1, 2) and those after (0, -1) only across the border of a block."""
+BEFORE = tuple(n for n, (y, x) in enumerate(WINDOW) if x + 2 * y < 0)
+"""Those that are known inside a block: all that a grid of one block has to see."""
+WHOLE = 1 << 30
+"""Side of a block that any grid fits into."""
 BOXES = ((-2, 5), (0, 4))
 """Boxes of two rows that hold the window: first row, columns; both begin two columns to the left.
 Two copies of many latents are faster than one for each run of neighbours."""

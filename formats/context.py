@@ -12,12 +12,12 @@ the way, but only where the result is clamped (the means, the closest, from 3273
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from formats.blocks import BOXED, BOXES, LIMIT, Pass
+from formats.blocks import BOXED, BOXES, FLAGS, LIMIT, WINDOW, Pass
 from formats.core import PARENTS, CoreConfig
 from formats.errors import CorruptError, InputError
 from formats.network import TensorSpec
@@ -29,28 +29,34 @@ __all__ = [
     "EXACT",
     "MEAN_LIMIT",
     "MIDDLE",
+    "ONE",
     "TOP",
     "TOP_SCALE",
     "ContextNetwork",
     "Scratch",
+    "all_inputs",
     "largest_sums",
 ]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+T = TypeVar("T", bound=np.generic)
 
 CONTEXT_BITS = {
-    "context.first": 6,
-    "context.parent": 6,
-    "context.bias": 6,
-    "context.hidden": 6,
-    "context.hidden_bias": 12,
-    "context.out": 8,
+    "context.first": 7,
+    "context.parent": 7,
+    "context.bias": 7,
+    "context.hidden": 7,
+    "context.hidden_bias": 14,
+    "context.out": 7,
     "context.level": 12,
 }
 """Fractional bits of the fixed-point weights: the smallest step is 2^-bits."""
+ACTIVATION_BITS = 7
 TOP = 4095
-"""Largest activation, 6 fractional bits."""
+"""Largest activation, 7 fractional bits."""
+ONE = 1 << ACTIVATION_BITS
+"""The residual connection among the weights of the hidden layer, which have as many bits."""
 EXACT = 1 << 24
 """float32 holds every integer up to here."""
 MEAN_LIMIT = 32736
@@ -100,11 +106,30 @@ def largest_sums(
     return {
         ("context.first", "context.parent", "context.bias"): LIMIT * inputs
         + size["context.bias"].sum(1),
-        ("context.hidden", "context.hidden_bias"): TOP * (size["context.hidden"].sum(1) + 64)
+        ("context.hidden", "context.hidden_bias"): TOP * (size["context.hidden"].sum(1) + ONE)
         + size["context.hidden_bias"],
         ("context.out", "context.level"): TOP * size["context.out"].sum(1)
         + 4 * row_max(size["context.level"]),
     }
+
+
+def all_inputs(
+    config: CoreConfig, first: npt.NDArray[T], bias: npt.NDArray[T]
+) -> tuple[npt.NDArray[T], npt.NDArray[T]]:
+    """The first layer's weights with columns for all of `WINDOW` and of `FLAGS`.
+
+    Args:
+        config: says which ones there are.
+        first, bias: (w, some) each.
+
+    Returns:
+        (w, 16) and (w, 5): zero where the network has no such input.
+    """
+    window = np.zeros((len(first), len(WINDOW)), first.dtype)
+    window[:, config.window] = first
+    flags = np.zeros((len(bias), FLAGS), bias.dtype)
+    flags[:, : config.flags] = bias
+    return window, flags
 
 
 class Scratch:
@@ -160,20 +185,21 @@ class ContextNetwork:
                 raise CorruptError(
                     f"{', '.join(names)}: sums of row {row} can reach {worst}, expected below 2^24"
                 )
-        first, bias = fixed["context.first"], fixed["context.bias"]
+        first, bias = all_inputs(config, fixed["context.first"], fixed["context.bias"])
         hidden, hidden_bias = fixed["context.hidden"], fixed["context.hidden_bias"]
         out, level = fixed["context.out"], fixed["context.level"]
         # A network of one level has no parents.
         parent = fixed.get("context.parent", np.zeros((config.width, 0), np.int64))
         boxed = np.zeros((config.width, _BOXES), np.int64)
         boxed[:, BOXED] = first
-        # The sums of the first layer are activations, without rounding: both have 6 bits.
+        # The sums of the first layer are activations, without rounding: both have 7 bits.
         self._first = np.concatenate([boxed, parent, bias], axis=1).astype(np.float32)
         self._coarsest = np.concatenate([boxed, bias], axis=1).astype(np.float32)
         # A column for the constant, then the matrix with the residual connection; in units of 1.
-        residual = hidden + 64 * np.eye(config.width, dtype=np.int64)
+        residual = hidden + ONE * np.eye(config.width, dtype=np.int64)
         self._hidden = np.ldexp(
-            np.concatenate([hidden_bias[:, None] + 32, residual], 1).astype(np.float32), -6
+            np.concatenate([hidden_bias[:, None] + ONE // 2, residual], 1).astype(np.float32),
+            -ACTIVATION_BITS,
         )
         # The two outputs have 5 and 3 fractional bits of the sums' 14. A matrix for each level: its
         # first column is the constant.

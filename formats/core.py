@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from formats.blocks import FLAGS, WINDOW
+from formats.blocks import BEFORE, FLAGS, WHOLE, WINDOW
 from formats.errors import InputError
 from formats.network import TensorSpec
 from formats.priors import PRIORS, check_prior
@@ -66,8 +66,9 @@ class CoreConfig:
         hidden: units of the synthesis' hidden layer, 1..64.
         residuals: 3x3 convolutions after it, 0..4.
         width: units w of the context network's layers, 1..64.
-        block: log2 of the side of the blocks that the finest grid is coded in (`side`), 3..8; with
-            tiles at most tile - 3, so that a tile has many blocks.
+        block: 0: every grid is coded as one block; or log2 of the side of the blocks that the
+            finest grid is coded in (`side`), 3..8; with tiles at most tile - 3, so that a tile has
+            many blocks.
         prior: number of the weights that the coded ones are relative to (formats/priors.py).
         gain: latents enter the synthesis times 2^(gain / 8 - 1), -64..63: the quantisation step.
         tile: log2 of the tile's side in pixels, 8..15; 0: one tile.
@@ -80,7 +81,7 @@ class CoreConfig:
     hidden: int = 16
     residuals: int = 2
     width: int = 16
-    block: int = 5
+    block: int = 0
     prior: int = 0
     tile: int = 0
     gain: int = 0
@@ -92,7 +93,7 @@ class CoreConfig:
             ("hidden", 1, 64),
             ("residuals", 0, 4),
             ("width", 1, 64),
-            ("block", 3, 8),
+            ("block", 0, 8),
             ("prior", 0, 255),
             ("tile", 0, 15),
             ("gain", -64, 63),
@@ -102,6 +103,8 @@ class CoreConfig:
                 raise InputError(
                     f"core network {name}: expected an integer in {low}..{high}, got {value!r}"
                 )
+        if 0 < self.block < 3:
+            raise InputError(f"core network block: expected 0 or 3..8, got {self.block}")
         if self.prior not in (0, *PRIORS):
             raise InputError(
                 f"core network prior: expected one of {(0, *PRIORS)}, got {self.prior}"
@@ -133,7 +136,19 @@ class CoreConfig:
         of their neighbours; every second level halves them, down to 32: passes of small grids
         take as long as those of large ones.
         """
+        if not self.block:
+            return WHOLE
         return 1 << max(min(self.block, LEAST_BLOCK), self.block - level // 2)
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """Numbers of the inputs in `formats.blocks.WINDOW` that the context network has."""
+        return tuple(range(len(WINDOW))) if self.block else BEFORE
+
+    @property
+    def flags(self) -> int:
+        """How many of `formats.blocks.FLAGS` it has: a single block has no borders to tell of."""
+        return FLAGS if self.block else 1
 
     def latents(self, height: int, width: int) -> int:
         """Latents of all grids together."""
@@ -175,10 +190,10 @@ class CoreConfig:
         """Every weight tensor in coding order; the shapes do not depend on `lengths`."""
         del lengths
         w = self.width
-        shapes: dict[str, tuple[int, ...]] = {"context.first": (w, len(WINDOW))}
+        shapes: dict[str, tuple[int, ...]] = {"context.first": (w, len(self.window))}
         if self.levels > 1:
             shapes["context.parent"] = (w, PARENTS)
-        shapes["context.bias"] = (w, FLAGS)
+        shapes["context.bias"] = (w, self.flags)
         shapes["context.hidden"] = (w, w)
         shapes["context.hidden_bias"] = (w,)
         shapes["context.out"] = (2, w)
@@ -203,7 +218,7 @@ class CoreConfig:
     @property
     def context_macs(self) -> int:
         """Multiply-accumulates of the context network for a latent."""
-        return self.width * (len(WINDOW) + PARENTS + FLAGS + self.width + 2)
+        return self.width * (len(self.window) + PARENTS + self.flags + self.width + 2)
 
     def macs(self, lengths: Mapping[str, int], channels: int) -> int:
         """Multiply-accumulates to decode every latent and evaluate every sample once.

@@ -51,7 +51,7 @@ class NetworkFamily(IntEnum):
     """Core fusion: weights and coded latent grids (`CoreConfig`); images only."""
 
 
-TABLE_SETS = {NetworkFamily.RANK: 1, NetworkFamily.CORE: 3}
+TABLE_SETS = {NetworkFamily.RANK: 1, NetworkFamily.CORE: 4}
 """Number of the frequency tables and of the way in which symbols are coded. Core fusion had another
 order, as set 1, and no levels coded in full, as set 2, before the first release."""
 

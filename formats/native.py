@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from formats.blocks import WINDOW
-from formats.context import ContextNetwork
+from formats.context import ONE, ContextNetwork, all_inputs
 from formats.errors import CorruptError, InputError
 from formats.residuals import by_key, whole_words
 from formats.tables import LATENT_SCALES, excess_frequencies, latent_frequencies
@@ -120,10 +120,10 @@ class _Weights:
     @classmethod
     def of(cls, network: ContextNetwork) -> _Weights:
         fixed, width = network.fixed, network.config.width
-        first, flags = fixed["context.first"], fixed["context.bias"]
+        first, flags = all_inputs(network.config, fixed["context.first"], fixed["context.bias"])
         own, across, borders = first[:, _OWN], first[:, _ACROSS], flags[:, 1:]
         parent = fixed.get("context.parent", np.zeros((width, 0), np.int64))
-        hidden = fixed["context.hidden"] + 64 * np.eye(width, dtype=np.int64)
+        hidden = fixed["context.hidden"] + ONE * np.eye(width, dtype=np.int64)
         return cls(
             _grouped(np.concatenate([own, parent, across, borders], 1)),
             _grouped(np.concatenate([own, across, borders], 1)),

@@ -77,10 +77,15 @@ def check_prior(config: CoreConfig) -> None:
     """Refuse a configuration that its prior was not made for.
 
     Raises:
-        InputError: it has other dimensions than the prior's networks.
+        InputError: it has other dimensions than the prior's networks, or grids of many blocks.
     """
     if not config.prior:
         return
+    if config.block:
+        raise InputError(
+            f"core network block: prior {config.prior} is for grids of one block (0), "
+            f"got {config.block}"
+        )
     for name, wanted in prior_shape(config.prior).items():
         if getattr(config, name) != wanted:
             raise InputError(

@@ -77,10 +77,17 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "betas: 0.5, 0.99": ({}, {"betas": (0.5, 0.99)}),
     "betas: 0.3, 0.95": ({}, {"betas": (0.3, 0.95)}),
     "betas: 0, 0.95": ({}, {"betas": (0.0, 0.95)}),
-    "block: 8": ({"block": 3}, {}),
-    "block: 16": ({"block": 4}, {}),
-    "block: 64": ({"block": 6}, {}),
-    "block: 256": ({"block": 8}, {}),
+    "block: no prior, 8": ({"prior": 0, "block": 3}, {"warm_up": 0.1}),
+    "block: no prior, 16": ({"prior": 0, "block": 4}, {"warm_up": 0.1}),
+    "block: no prior, 64": ({"prior": 0, "block": 6}, {"warm_up": 0.1}),
+    "block: no prior, 256": ({"prior": 0, "block": 8}, {"warm_up": 0.1}),
+    "firm: never": ({}, {"firm_from": 1.0}),
+    "firm: from 40% of the steps": ({}, {"firm_from": 0.4}),
+    "firm: from 80% of the steps": ({}, {"firm_from": 0.8}),
+    "firm: no noise": ({}, {"firm_noise": 0.0}),
+    "firm: noise 0.2": ({}, {"firm_noise": 0.2}),
+    "polish: never": ({}, {"polish": 0.0}),
+    "polish: twice the rounds": ({}, {"polish": 0.04}),
     "shape: no prior, context 8 wide": ({"prior": 0, "width": 8}, {"warm_up": 0.1}),
     "shape: no prior, context 32 wide": ({"prior": 0, "width": 32}, {"warm_up": 0.1}),
     "shape: no prior, tail 8 wide": ({"prior": 0, "hidden": 8}, {"warm_up": 0.1}),
@@ -97,8 +104,8 @@ class Frozen(CoreFitter):
 
     frozen: tuple[str, ...] = ()
 
-    def _evaluate_terms(self, softened: Tensor) -> Terms:
-        terms = super()._evaluate_terms(softened)
+    def _evaluate_terms(self, softened: Tensor, firmed: Tensor, slopes: Tensor) -> Terms:
+        terms = super()._evaluate_terms(softened, firmed, slopes)
         for name in self.frozen:
             terms.weights[name].zero_()
         return terms

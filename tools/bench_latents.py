@@ -18,7 +18,6 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from codec.network.presets import BLOCK
 from formats import native, residuals, tables
 from formats.blocks import BlockGrid
 from formats.context import ContextNetwork, Scratch
@@ -83,7 +82,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=768, help="columns (%(default)s)")
     parser.add_argument("--levels", type=int, default=7, help="grids (%(default)s)")
     parser.add_argument("--context", type=int, default=16, help="context width (%(default)s)")
-    parser.add_argument("--block", type=int, default=BLOCK, help="log2 of the blocks (%(default)s)")
+    parser.add_argument("--block", type=int, default=0, help="log2 of the blocks (%(default)s)")
     parser.add_argument("--scale", type=int, default=10, help="typical scale (%(default)s)")
     parser.add_argument("--runs", type=int, default=9, help="runs to take the median of")
     args = parser.parse_args()

@@ -66,8 +66,8 @@ def main() -> None:
     fitter = CoreFitter(net, torch.rand(3, height, width), CoreFitConfig.of(1e-3, 1000))
     for _ in range(2):  # what every step uses is made in the first
         fitter.advance()
-    softened, _ = fitter._softened()
-    recorded = launches(lambda: fitter._evaluate_terms(softened))
+    (softened, _), firmed = fitter._softened(), fitter._firmed()
+    recorded = launches(lambda: fitter._evaluate_terms(softened, *firmed))
     steps = launches(lambda: [fitter.advance() for _ in range(10)])
     print("| size | recorded | launched each step |\n|---|---|---|")
     others = steps / 10 - recorded + 1  # and a copy of the latents to where the recording reads

@@ -50,7 +50,7 @@ def start(
     config = replace(core_network(height, width, lam, 0), prior=0, **shape)
     net = CoreCoordX(config, {"y": height, "x": width}, channels, seed=0)
     net.parameter("context.level").data.zero_()  # wide scales, as in docs/experiments.md
-    return net, samples, replace(CoreFitConfig.of(lam, steps), warm_up=0.1)
+    return net, samples, replace(CoreFitConfig.of(lam, steps), warm_up=0.1, firm_from=1.0)
 
 
 def row(names: str, lam: float, mse: float, bpp: float) -> str:

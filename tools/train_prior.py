@@ -5,8 +5,8 @@
     python tools/train_prior.py 2 --lambda 7e-4 --steps 1000 --width 32 --hidden 48 --columns 5 \
         --images PHOTOS/photo_*.png PHOTOS/art_*.png PHOTOS/rgb16_weld*.png PHOTOS/alpha_tulips*.png
 
-The commands that made priors 1 and 2 (the rate term of the fit has changed since: they would come
-out a little different). PHOTOS holds photographs and a painting, none of them from Kodak.
+The commands that made priors 1 and 2. PHOTOS holds photographs and a painting, none of them from
+Kodak.
 
 One network is fitted to a mosaic of crops of many pictures, so that it learns what they have in
 common. Its weights, as integers, go to formats/data/prior<number>.json. A number that has been
@@ -119,6 +119,7 @@ def main() -> None:
         soft_share=1.0,
         warm_up=args.warm_up,
         weight_price=args.weight_price,
+        firm_from=1.0,
     )
     fitter = CoreFitter(net, target, fit)
     started = time.perf_counter()

@@ -29,7 +29,7 @@
 #define BELOW 1
 #define BESIDE 2
 #define LIMIT 127.0f  /* the network sees latents clipped to -127..127 */
-#define LARGEST (4095.0f / 64)
+#define LARGEST (4095.0f / 128)
 #define LEAST -43.0f  /* scale indices relative to 44 */
 #define MOST 19.0f
 #define UNIT 22.0f

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from codec.areas import Area, areas
 from codec.cpu import _rate
-from formats.blocks import FLAGS, WINDOW
+from formats.blocks import BEFORE, FLAGS, WHOLE, WINDOW
+from formats.context import all_inputs
 from formats.core import PARENTS, CoreConfig
 
 __all__ = ["FusedRate"]
@@ -23,12 +24,20 @@ LEAST_SIDE = 16
 INPUTS = len(WINDOW) + PARENTS + FLAGS
 
 
+ANY_SIDE = 64
+"""Of the blocks that a grid of one block is evaluated in: what is known is the same everywhere."""
+
+
 @lru_cache(maxsize=4)
 def _masks(side: int) -> npt.NDArray[np.float32]:
     """By row of a block, input of the window or border, and column: 1 where it is known or there.
 
     (side, window + 4, side)
     """
+    if side == WHOLE:
+        masks = np.zeros((ANY_SIDE, len(WINDOW) + FLAGS - 1, ANY_SIDE), np.float32)
+        masks[:, BEFORE] = 1
+        return masks
     v, u = np.indices((side, side))
     here = u + 2 * v
     known = [(u + x) % side + 2 * ((v + y) % side) < here for y, x in WINDOW]
@@ -97,25 +106,27 @@ class FusedRate:
         width, levels = self.config.width, self.config.levels
         w = {k.removeprefix("context."): _array(v) for k, v in weights.items()}
         known, slopes = _array(latents), np.zeros(latents.numel(), np.float32)
+        window, bias = all_inputs(self.config, w["first"], w["bias"])
         parent = w.get("parent")
         sums = np.zeros(width * (INPUTS + width + 3) + 3)
         by_level = np.zeros((2, levels), np.float32)
         for part in self._parts:
             sums[-3:-1] = 0
+            masks = _masks(self.config.side(part.level))
             _rate.rate_rows(
                 known,
                 slopes,
                 sums,
-                w["first"],
+                window,
                 parent,
-                w["bias"],
+                bias,
                 w["hidden"],
                 w["hidden_bias"],
                 w["out"],
-                _masks(self.config.side(part.level)),
+                masks,
                 _place(part.own),
                 (0, 0, 0, 0) if part.above is None else _place(part.above),
-                (part.rows.start, part.rows.stop, self.config.side(part.level)),
+                (part.rows.start, part.rows.stop, masks.shape[0]),
                 tuple(w["level"][:, part.level].tolist()),
                 scale,
                 self.instructions,
@@ -128,8 +139,8 @@ class FusedRate:
         )
         by_input = parts[0].view(width, INPUTS)
         ends = [len(WINDOW), len(WINDOW) + PARENTS]
-        found["first"] = by_input[:, : ends[0]].contiguous()
-        found["bias"] = by_input[:, ends[1] :].contiguous()
+        found["first"] = by_input[:, self.config.window]
+        found["bias"] = by_input[:, ends[1] : ends[1] + self.config.flags].contiguous()
         if parent is not None:
             found["parent"] = by_input[:, ends[0] : ends[1]].contiguous()
         found["hidden"], found["hidden_bias"] = parts[1].view(width, width), parts[2]

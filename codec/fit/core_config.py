@@ -24,6 +24,10 @@ class CoreFitConfig:
         warm_up: fraction of the steps over which the learning rate of the networks rises.
         clip: largest norm of the gradient of the networks.
         weight_price: factor on the bits of the network weights in the loss.
+        firm_from: fraction of `steps` after which the context's weights are softly rounded too.
+        firm_temperature: of that, at its start and at the end of the soft stage.
+        firm_noise: of that, in steps of the weights.
+        polish: rounds of moves of single latents at the end, relative to `steps`.
     """
 
     lam: float
@@ -38,6 +42,10 @@ class CoreFitConfig:
     warm_up: float = 0.03
     clip: float = 0.1
     weight_price: float = 1.0
+    firm_from: float = 0.6
+    firm_temperature: tuple[float, float] = (0.5, 0.05)
+    firm_noise: float = 0.1
+    polish: float = 0.02
 
     @classmethod
     def of(cls, lam: float, steps: int, seed: int = 0, prior: bool = True) -> CoreFitConfig:
@@ -63,6 +71,19 @@ class CoreFitConfig:
     def between(self, ends: tuple[float, float], step: int) -> float:
         """A value that goes from one end to the other in a line."""
         return ends[0] + step / self.steps * (ends[1] - ends[0])
+
+    def firmness(self, step: int) -> float | None:
+        """Temperature of the rounding of the context's weights; None while they are not rounded."""
+        start = round(self.firm_from * self.steps)
+        if not start <= step < self.soft_steps:
+            return None
+        first, last = self.firm_temperature
+        return first + (step - start) / (self.soft_steps - start) * (last - first)
+
+    @property
+    def polish_rounds(self) -> int:
+        """How many times moves are tried at the end."""
+        return round(self.polish * self.steps)
 
     def network_rate(self, step: int) -> float:
         """Learning rate of the networks: a line up, and half a cosine over the soft stage."""

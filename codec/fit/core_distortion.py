@@ -145,6 +145,17 @@ class CoreDistortion:
         planes = interpolate(latents, found, range(height), range(width), self._windows)
         return self._features(planes)
 
+    @torch.no_grad()
+    def samples(self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]) -> Tensor:
+        """Samples of all layers, not clamped: (channels, height, width)."""
+        features, layers = self.features(weights, latents), range(self.config.residuals)
+        if self.fused is not None:
+            tail = self.tail(weights)
+            kernels = [weights[f"residual{layer}.weight"] for layer in layers]
+            biases = [weights[f"residual{layer}.bias"] for layer in layers]
+            return self.fused.samples(features, tail.first, tail.joint, kernels, biases)
+        return self._residuals(weights, self.smooth(weights, features))
+
     def tail(self, weights: Mapping[str, Tensor]) -> Tail:
         """The 1x1 layers of these weights."""
         return Tail(weights, self.gain)
@@ -157,10 +168,15 @@ class CoreDistortion:
     @torch.no_grad()
     def error(self, weights: Mapping[str, Tensor], samples: Tensor) -> float:
         """Mean squared error once the 3x3 layers have seen these samples."""
+        samples = self._residuals(weights, samples)
+        return float((samples.clamp(0, 1) - self.target).square_().mean())
+
+    def _residuals(self, weights: Mapping[str, Tensor], samples: Tensor) -> Tensor:
+        """The 3x3 layers."""
         for layer in range(self.config.residuals):
             padded = F.pad(samples[None], (1, 1, 1, 1), mode="replicate")[0].contiguous()
             samples = self._convolve(weights, layer, padded)
-        return float((samples.clamp(0, 1) - self.target).square_().mean())
+        return samples
 
     # -- 1x1 layers ------------------------------------------------------------------------
 

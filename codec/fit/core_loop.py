@@ -3,11 +3,13 @@
 Latents pass a soft rounding with noise; its temperature, the noise and the learning rates fall
 until soft rounding is rounding. In two stages:
 
-    soft     latents and networks
+    soft     latents and networks; towards its end the context's weights are softly rounded too
+             (`codec/fit/firm_weights.py`)
     settle   network weights are quantised by rate-distortion search and stay fixed; the latents
              go on, so that they make up for what the quantised networks lack
 
-At the end latents are rounded, and what is reported is what the integer context network says.
+At the end latents are rounded, single ones move where that pays (`codec/fit/polish.py`), and what
+is reported is what the integer context network says.
 The recipe is Cool-chic 5's (SOAP on the networks, Adam on the latents), its schedule scaled to
 the budget; its last stage, hard rounding with a straight-through gradient, made files larger.
 Every constant was compared in docs/experiments.md.
@@ -29,8 +31,10 @@ from torch import Tensor
 
 from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_distortion import CoreDistortion, DistortionResult
+from codec.fit.firm_weights import FirmWeights
 from codec.fit.lanes import Lanes
 from codec.fit.optim import build_optimiser
+from codec.fit.polish import Polish
 from codec.fit.progress import Progress
 from codec.fit.replay import Replay, recorder_of
 from codec.fit.soap import Soap
@@ -87,6 +91,7 @@ class CoreFitter:
     def __init__(self, net: CoreCoordX, target: Tensor, config: CoreFitConfig) -> None:
         self.net, self.target, self.config = net, target, config
         self.price = WeightPrice(self.weights(), prior_weights(net))
+        self.firm = FirmWeights(self.weights(), self.price)
         self.pixels = net.pixels
         self.shapes = [(q.shape[0], q.shape[1]) for q in net.latents]
         self.latents = torch.cat([q.flatten() for q in net.latents]).to(target.device)
@@ -147,11 +152,27 @@ class CoreFitter:
         noise = torch.empty_like(self.latents).normal_(0, sigma, generator=self._generator)
         return soft_round_noisy(self.latents, config.between(config.temperature, self.step), noise)
 
+    def _firmed(self) -> tuple[Tensor, Tensor]:
+        """The context's weights as the loss sees them, and the slope of that."""
+        config, noise = self.config, None
+        temperature = config.firmness(self.step)
+        if temperature is not None:
+            noise = self.latents.new_empty(self.firm.count)
+            noise.normal_(0, config.firm_noise, generator=self._generator)
+        return self.firm(self.weights(), temperature or 1.0, noise)
+
     def evaluate(
-        self, latents: Tensor, exact: bool, gradient: bool = True
+        self,
+        latents: Tensor,
+        exact: bool,
+        gradient: bool = True,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> tuple[DistortionResult, RateResult]:
-        """Distortion and rate of a vector of latents, with gradients of D + lambda R."""
-        weights = self.weights()
+        """Distortion and rate of a vector of latents, with gradients of D + lambda R.
+
+        `weights`: of the networks, by name, instead of their own.
+        """
+        weights = self.weights() if weights is None else weights
         grids = self.split(latents)
         context = {k: v for k, v in weights.items() if k.startswith("context.")}
         synthesis = {k: v for k, v in weights.items() if not k.startswith("context.")}
@@ -211,7 +232,7 @@ class CoreFitter:
         for group in self.adam.param_groups:
             group["lr"] = config.latents_rate(self.step)
         softened, slope = self._softened()
-        terms = self._terms(softened)
+        terms = self._terms(softened, *self._firmed())
         self.latents.grad = terms.latents.mul_(slope)
         self.adam.step()
         if stage == "soft":
@@ -274,11 +295,19 @@ class CoreFitter:
         )
         return FusedStep(parts, self.step, self._record)
 
-    def _evaluate_terms(self, softened: Tensor) -> Terms:
-        """The loss at softened latents and the gradients of all that is fitted."""
-        found, rate = self.evaluate(softened, exact=False)
+    def _evaluate_terms(self, softened: Tensor, firmed: Tensor, slopes: Tensor) -> Terms:
+        """The loss and the gradients of all that is fitted.
+
+        Args:
+            softened: latents.
+            firmed, slopes: weights of the context, and the slopes of these by the real ones.
+        """
+        seen = self.weights() | self.firm.split(firmed)
+        found, rate = self.evaluate(softened, exact=False, weights=seen)
         latents = torch.cat([d.flatten() for d in found.latents]).add_(rate.latents)
         weights = found.weights | rate.weights
+        for name, slope in self.firm.split(slopes).items():
+            weights[name].mul_(slope)
         if self.config.weight_price:
             price = self.config.weight_price * self.config.lam / self.pixels
             for name, slope in self.price.gradient(self.weights()).items():
@@ -287,6 +316,8 @@ class CoreFitter:
 
     def _freeze(self) -> None:
         """Quantise the networks; the weights before that start later rounds."""
+        if self.config.firmness(self.step - 1) is not None:
+            self.net.assign(self.weights() | self.firm.rounded(self.weights()))
         self.real_weights = {name: value.clone() for name, value in self.weights().items()}
         self.coded = self._quantised(self.latents.round())
 
@@ -306,6 +337,8 @@ class CoreFitter:
             self._freeze()
         # The latents have moved since the networks were quantised.
         self.coded = self._quantised(self.latents.round())
+        polish = Polish(self.net, self.distortion, self.rate, self.config.lam)
+        self.latents.copy_(polish(self.latents.round(), self.config.polish_rounds))
         self._conclude()
 
     def _conclude(self) -> None:
@@ -375,7 +408,7 @@ class CoreFitter:
             self._conclude()
 
 
-def _no_more(_: Tensor) -> Terms:
+def _no_more(*_: Tensor) -> Terms:
     raise RuntimeError("the fit is closed")
 
 

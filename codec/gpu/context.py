@@ -5,7 +5,7 @@ them, runs the layers forward and backward in registers, adds the slopes to the 
 latents that were seen, and keeps the sums for the gradients of the weights until it ends.
 
 Where the inputs of a latent are follows from its number, the width of its grid and the place of
-its parent; which of the 25 a decoder knows, and the five flags, are 30 bits.
+its parent; which of at most 25 a decoder knows, and the flags, are 30 bits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from codec.gpu.sums import Sums
 from codec.rate.context import LARGEST, LEAST, NATS, UNIT
 from codec.rate.jobs import GatherJob
 from codec.rate.laplace import FLOOR
-from formats.blocks import FLAGS, LIMIT, WINDOW
+from formats.blocks import LIMIT, WINDOW
 from formats.context import MIDDLE, TOP_SCALE
 from formats.core import PARENTS, CoreConfig
 
@@ -35,10 +35,9 @@ PROGRAMS = 396
 OPTIONS = {"num_warps": 4, "maxnreg": 168}
 """Of a launch: with more registers there is room for two."""
 ROWS = 32
-"""Inputs of the first layer, `SEEN` latents and the flags, padded to a power of two."""
+"""Inputs of the first layer, latents and flags, padded to a power of two."""
 PRECISION = "tf32"
 """Of products: latents carry noise of a tenth of a step, 200 times what is rounded away."""
-SEEN = len(WINDOW) + PARENTS
 
 
 @triton.jit
@@ -292,7 +291,7 @@ class FusedContext:
         self.width = tile_side(config.width)
         size = self.width * (ROWS + self.width + 3)
         self.packed = torch.empty(size, device=jobs[0].target_numbers.device)
-        parts = [_addresses(job, shapes) for job in jobs]
+        parts = [_addresses(config, job, shapes) for job in jobs]
         level, target, parent, known = (torch.cat(p) for p in zip(*parts, strict=True))
         device = target.device
         # Blocks of one level: each ends with numbers of nothing.
@@ -321,9 +320,10 @@ class FusedContext:
             dtype=torch.int32,
             device=device,
         ).flatten()
-        window = [*WINDOW, *((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1))]
+        seen = [WINDOW[n] for n in config.window]
+        seen += [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
         places = torch.zeros(2, ROWS, dtype=torch.int32)
-        places[:, :SEEN] = torch.tensor(window).t()
+        places[:, : len(seen)] = torch.tensor(seen).t()
         self.places = places.flatten().to(device)
 
     def __call__(
@@ -349,9 +349,9 @@ class FusedContext:
             "width": self.config.width,
             "PARENT": "parent" in at,
             "WIDTH": self.width,
-            "OWN": len(WINDOW),
-            "SEEN": SEEN,
-            "FLAGS": FLAGS,
+            "OWN": len(self.config.window),
+            "SEEN": len(self.config.window) + PARENTS,
+            "FLAGS": self.config.flags,
         }
         _pack[(1,)](weights, self.packed, **layers)
         _context_pass[(min(PROGRAMS, self.blocks),)](
@@ -378,7 +378,9 @@ class FusedContext:
         )
 
 
-def _addresses(job: GatherJob, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
+def _addresses(
+    config: CoreConfig, job: GatherJob, shapes: Sequence[tuple[int, int]]
+) -> tuple[Tensor, ...]:
     """Of every position of a job: level, own number, number of the parent, known inputs as bits."""
     outside = sum(height * width for height, width in shapes)
     level = job.levels.argmax(0)
@@ -393,8 +395,9 @@ def _addresses(job: GatherJob, shapes: Sequence[tuple[int, int]]) -> tuple[Tenso
     row, column = inside // columns[level], inside % columns[level]
     parent = start[level + 1] + row // 2 * columns[level + 1] + column // 2
     known = torch.zeros_like(target)
-    for bit, numbers in enumerate(job.input_numbers):
-        known |= (numbers != outside).long() << bit
-    for bit, flag in enumerate(job.flags):
-        known |= (flag > 0).long() << (SEEN + bit)
+    inputs = job.input_numbers
+    for bit, row in enumerate([*config.window, *range(len(WINDOW), len(inputs))]):
+        known |= (inputs[row] != outside).long() << bit
+    for bit, flag in enumerate(job.flags[: config.flags], len(config.window) + PARENTS):
+        known |= (flag > 0).long() << bit
     return level, target, parent, known

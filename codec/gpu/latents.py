@@ -1,4 +1,5 @@
-"""The latents' part of a step, in one pass each: soft rounding with noise, and Adam.
+"""The latents' part of a step, in one pass each: soft rounding with noise, and Adam; and the soft
+rounding of the context's weights.
 
 A step's settings are a row of a table on the device, and the number of the step is counted there:
 nothing of a step depends on the host, so that it can be recorded once and replayed.
@@ -10,12 +11,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["COLUMNS", "adam", "next_step", "soft_round_noisy"]
+__all__ = ["COLUMNS", "adam", "firm", "next_step", "soft_round_noisy"]
 
-COLUMNS = ("temperature", "factor", "sigma", "latents_rate", "second", "networks_rate")
+COLUMNS = (
+    "temperature",
+    "factor",
+    "sigma",
+    "latents_rate",
+    "second",
+    "networks_rate",
+    "firm_temperature",
+    "firm_factor",
+)
 """Of the table of settings, one row a step: temperature T and noise of the soft rounding, and
 factor = 0.5 / tanh(0.5 / T); what multiplies the first moment of the latents' Adam and the root
-of its second; what multiplies SOAP's change."""
+of its second; what multiplies SOAP's change; temperature and factor for weights, 0 while they are
+not rounded."""
 BLOCK = 512
 
 
@@ -84,6 +95,39 @@ def _adam(
     tl.store(latents + at, x - rate * m / (tl.sqrt(v) * second + epsilon), mask=inside)
 
 
+@triton.jit(do_not_specialize=["seed"])
+def _firm(
+    weights,
+    seen,
+    slopes,
+    prior,
+    inverse,
+    settings,
+    counter,
+    seed,
+    sigma,
+    context,
+    count,
+    COLUMNS: tl.constexpr,
+    SIZE: tl.constexpr,
+):
+    at = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    inside = at < count
+    step = tl.load(counter)
+    row = settings + step * COLUMNS
+    temperature, factor = tl.load(row + 6), tl.load(row + 7)
+    rounded = at < tl.where(temperature > 0, context, 0)
+    temperature = tl.where(temperature > 0, temperature, 1.0)
+    w = tl.load(weights + at, mask=inside, other=0.0)
+    start = tl.load(prior + at, mask=inside, other=0.0)
+    steps = tl.load(inverse + at, mask=inside, other=1.0)
+    first, slope = _soft((w - start) * steps, temperature, factor)
+    first += sigma * tl.randn(seed + step, at)
+    second, outer = _soft(first, temperature, factor)
+    tl.store(seen + at, tl.where(rounded, start + second / steps, w), mask=inside)
+    tl.store(slopes + at, tl.where(rounded, slope * outer, 1.0), mask=inside)
+
+
 @triton.jit
 def _next(counter):
     tl.store(counter, tl.load(counter) + 1)
@@ -114,6 +158,45 @@ def soft_round_noisy(
         counter,
         seed,
         latents.numel(),
+        COLUMNS=len(COLUMNS),
+        SIZE=BLOCK,
+    )
+
+
+def firm(
+    weights: Tensor,
+    seen: Tensor,
+    slopes: Tensor,
+    prior: Tensor,
+    inverse: Tensor,
+    settings: Tensor,
+    counter: Tensor,
+    seed: int,
+    sigma: float,
+    context: int,
+) -> None:
+    """`codec.fit.firm_weights.FirmWeights` for all weights, those of the synthesis as they are.
+
+    Args:
+        weights: (n,), the context's first.
+        seen, slopes: (n,) what is found.
+        prior, inverse: (n,) what weights are coded relative to, and one over their steps.
+        settings, counter, seed: as of `soft_round_noisy`.
+        sigma: of the noise.
+        context: how many are the context's.
+    """
+    _firm[(triton.cdiv(weights.numel(), BLOCK),)](
+        weights,
+        seen,
+        slopes,
+        prior,
+        inverse,
+        settings,
+        counter,
+        seed,
+        sigma,
+        context,
+        weights.numel(),
         COLUMNS=len(COLUMNS),
         SIZE=BLOCK,
     )

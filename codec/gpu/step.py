@@ -21,7 +21,7 @@ from codec.fit.soap import EVERY, Soap, bias_of
 from codec.fit.weight_price import WeightPrice
 from codec.gpu.context import FusedContext
 from codec.gpu.interpolation import FusedInterpolation
-from codec.gpu.latents import COLUMNS, adam, next_step, soft_round_noisy
+from codec.gpu.latents import COLUMNS, adam, firm, next_step, soft_round_noisy
 from codec.gpu.soap import FusedSoap, fits
 from codec.gpu.sums import Sums
 from codec.gpu.synthesis import FusedSynthesis
@@ -107,6 +107,9 @@ class FusedStep:
         *sums, self._grad, self._scratch = torch.split(self._zeros, sizes)
         self._sums = Sums(*sums)
         self._softened, self._slopes = torch.empty(2, len(latents), device=latents.device).unbind()
+        self._seen, self._by_seen, self._by_weights = weights.new_empty(3, len(weights)).unbind()
+        names = parts.named.items()
+        self._in_context = sum(w.numel() for name, w in names if name.startswith("context."))
         self._try()
         # Steps change what they start from: no calls but those that count.
         recorder = partial(cuda_graph, warm_up=0) if record else None
@@ -153,15 +156,28 @@ class FusedStep:
 
     def _compute(self) -> None:
         parts, config = self.parts, self.parts.config
-        weights, softened, sums = parts.weights, self._softened, self._sums
+        weights, softened, sums = self._seen, self._softened, self._sums
         settings = self._settings, self._counter
         self._zeros.zero_()
-        soft_round_noisy(parts.latents, softened, self._slopes, *settings, config.seed * 1_000_003)
+        seed = config.seed * 1_000_003
+        soft_round_noisy(parts.latents, softened, self._slopes, *settings, seed)
+        firm(
+            parts.weights,
+            weights,
+            self._by_seen,
+            parts.price.prior,
+            parts.price.inverse,
+            *settings,
+            seed + MOST_STEPS,
+            config.firm_noise,
+            self._in_context,
+        )
         self._context(weights, softened, self._scale, self._grad, sums)
         features = self._interpolation.forward(weights, softened)
         planes = self._synthesis(weights, features, sums)
         self._interpolation.backward(weights, softened, planes, self._grad, sums, self._scratch)
-        self._soap.step(sums.weights)
+        torch.mul(sums.weights, self._by_seen, out=self._by_weights)
+        self._soap.step(self._by_weights)
         state: dict[str, Any] = parts.adam.state[parts.latents]
         pixels = parts.target[0].numel()
         adam(
@@ -196,6 +212,7 @@ def _settings(config: CoreFitConfig) -> Tensor:
         temperature = config.between(config.temperature, step)
         soft = config.stage(step) == "soft"
         bias = bias_of(step) if step else 0.0
+        firmness = config.firmness(step)
         row = {
             "temperature": temperature,
             "factor": 0.5 / math.tanh(0.5 / temperature),
@@ -203,6 +220,8 @@ def _settings(config: CoreFitConfig) -> Tensor:
             "latents_rate": config.latents_rate(step) / (1 - beta1 ** (step + 1)),
             "second": 1 / math.sqrt(1 - beta2 ** (step + 1)),
             "networks_rate": config.network_rate(step) * bias if soft else 0.0,
+            "firm_temperature": firmness or 0.0,
+            "firm_factor": 0.5 / math.tanh(0.5 / firmness) if firmness else 0.0,
         }
         rows.append([row[name] for name in COLUMNS])
     return torch.tensor(rows)

@@ -17,7 +17,6 @@ from formats.priors import prior_shape
 
 __all__ = [
     "BITS_PER_WEIGHT",
-    "BLOCK",
     "coding_network",
     "core_network",
     "latent_gain",
@@ -119,9 +118,6 @@ LONG_SHAPES = ((80_000, 0.2, 16, 32), (150_000, 0.38, 24, 48), (300_000, 0.76, 3
 """Networks without a prior: bits of a transform coder and bits a pixel from which a picture has
 one, and its units of context and synthesis. The bits a pixel are what those bits are in pictures
 of Kodak's size."""
-BLOCK, LONG_BLOCK = 6, 7
-"""log2 of the side of the finest grid's blocks: larger ones code better and decode slower. Fits of
-`LONG_STEPS` and more have the second."""
 TILED_PIXELS = 4_000_000
 """Above this, latents are coded in tiles: a crop decodes only those that it touches."""
 
@@ -159,7 +155,6 @@ def core_network(height: int, width: int, lam: float, bits: float, steps: int = 
     return CoreConfig(
         levels=min(levels, max(1, (max(height, width) - 1).bit_length())),
         **shape,
-        block=LONG_BLOCK if steps >= LONG_STEPS else BLOCK,
         prior=prior,
         tile=10 if pixels > TILED_PIXELS else 0,
         gain=latent_gain(lam),

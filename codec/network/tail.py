@@ -59,6 +59,16 @@ class Tail:
         for start in range(0, features.shape[1], size):
             yield slice(start, start + size)
 
+    def squared_slopes(self, features: Tensor) -> Tensor:
+        """Squares of the derivatives of all channels by each level, added up: (levels, n)."""
+        found = features.new_zeros(features.shape[0] - 1, features.shape[1])
+        for chunk in self.chunks(features):
+            active = (self.hidden(features[:, chunk]) > 0).to(features)
+            for output, skip in zip(self.output, self.skip, strict=True):
+                slope = torch.mm((output[:, None] * self.first[:, :-1]).t(), active)
+                found[:, chunk] += (slope + skip[:-1, None]).square_()
+        return found
+
     def __call__(self, features: Tensor) -> Tensor:
         """Samples (channels, n) of features (levels + 1, n)."""
         out = torch.mm(self.skip, features)

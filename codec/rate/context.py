@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from codec.cpu import kernels_on
 from codec.cpu.rate import FusedRate
@@ -24,12 +25,12 @@ from codec.rate.jobs import Job
 from codec.rate.laplace import laplace_rate
 from codec.rate.plan import plan
 from codec.relu import through_relu
-from formats.blocks import FLAGS, LIMIT
-from formats.context import MEAN_LIMIT, MIDDLE, TOP, TOP_SCALE
+from formats.blocks import FLAGS, LIMIT, WINDOW
+from formats.context import MEAN_LIMIT, MIDDLE, ONE, TOP, TOP_SCALE
 from formats.core import CoreConfig
 from formats.tables import MEAN_BITS
 
-__all__ = ["ContextRate", "Evaluation", "RateResult", "log_scale_of"]
+__all__ = ["ContextRate", "Evaluation", "RateResult", "all_inputs", "log_scale_of"]
 
 NATS = math.log(2) / 5
 """One scale index in nats: b = 2^((s - 22) / 5)."""
@@ -41,7 +42,7 @@ UNIT = 22
 b = 21."""
 PARTS = 1 << MEAN_BITS
 """Parts of a symbol in which the integer network knows means."""
-LARGEST = TOP / 64
+LARGEST = TOP / ONE
 """Largest activation."""
 
 
@@ -68,6 +69,13 @@ class RateResult:
 def log_scale_of(index: Tensor) -> Tensor:
     """The natural logarithm of b for a scale index relative to MIDDLE, clamped to its range."""
     return (index.clamp(LEAST, TOP_SCALE - MIDDLE) + (MIDDLE - UNIT)) * NATS
+
+
+def all_inputs(config: CoreConfig, first: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """As `formats.context.all_inputs`."""
+    window = first.new_zeros(len(first), len(WINDOW))
+    window[:, config.window] = first
+    return window, F.pad(bias, (0, FLAGS - config.flags))
 
 
 class ContextRate:
@@ -161,7 +169,7 @@ class Evaluation:
         self.wanted, self.exact = gradient, exact
         self.w = {k.removeprefix("context."): v.detach() for k, v in weights.items()}
         # The first layer as one matrix, with and without what the coarser grid contributes.
-        without = [self.w["first"], self.w["bias"]]
+        without = all_inputs(self.config, self.w["first"], self.w["bias"])
         self._coarsest = torch.cat(without, 1)
         self._first = self._coarsest
         if "parent" in self.w:
@@ -208,11 +216,10 @@ class Evaluation:
             return bits
         by_first = torch.mm(gz, inputs.t())
         latents = first.shape[1] - FLAGS
-        window = self.w["first"].shape[1]
-        self.grad["first"] += by_first[:, :window]
-        self.grad["bias"] += by_first[:, latents:]
+        self.grad["first"] += by_first[:, self.config.window]
+        self.grad["bias"] += by_first[:, latents : latents + self.config.flags]
         if job.parents:
-            self.grad["parent"] += by_first[:, window:latents]
+            self.grad["parent"] += by_first[:, len(WINDOW) : latents]
         job.store(self.known_grad, torch.mm(first[:, :latents].t(), gz))
         job.store_targets(self.known_grad, gt)
         return bits
@@ -282,6 +289,6 @@ class Evaluation:
         found[self.width :] = 1 if below is None else below
         z = torch.mm(weights, inputs, out=found[: self.width])
         if self.exact:
-            z.mul_(64).add_(0.5).floor_().div_(64)
+            z.mul_(ONE).add_(0.5).floor_().div_(ONE)
         z.clamp_(0, LARGEST)
         return found

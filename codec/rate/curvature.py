@@ -19,7 +19,7 @@ from torch import Tensor
 from codec.rate.context import ContextRate, Evaluation, log_scale_of
 from codec.rate.jobs import Job
 from codec.rate.laplace import laplace_bits_each
-from formats.blocks import FLAGS
+from formats.blocks import FLAGS, WINDOW
 
 __all__ = ["context_curvature"]
 
@@ -147,11 +147,11 @@ class Collector(Evaluation):
         """Rows of derivatives, one a latent."""
         through, count = layer.through, inputs.shape[1]
         rows = inputs.new_zeros(count, self.total.shape[0])
-        window = self.w["first"].shape[1]
-        self._put(rows, "first", through, inputs[:window])
+        window, flags = inputs[: len(WINDOW)], inputs[-FLAGS:]
+        self._put(rows, "first", through, window[list(self.config.window)])
         if parents:
-            self._put(rows, "parent", through, inputs[window:-FLAGS])
-        self._put(rows, "bias", through, inputs[-FLAGS:])
+            self._put(rows, "parent", through, inputs[len(WINDOW) : -FLAGS])
+        self._put(rows, "bias", through, flags[: self.config.flags])
         self._put(rows, "hidden", layer.second_back, layer.first[: self.width])
         rows[:, self.places["hidden_bias"]] = layer.second_back.t()
         self._put(rows, "out", layer.out_back, layer.second[: self.width])

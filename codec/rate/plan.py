@@ -80,7 +80,9 @@ class _Bands:
         return found
 
     def _masks(self, band: range, width: int, side: int) -> tuple[Tensor, Tensor]:
-        key = band.start % side, len(band), width, side
+        # In a grid of one block all rows see the same: as those do that have rows above them.
+        start = band.start % side if self._config.block else -min(y for y, _ in WINDOW)
+        key = start, len(band), width, side
         if key not in self._made:
             rows = torch.arange(key[0], key[0] + len(band))[:, None]
             columns = torch.arange(width)[None]

@@ -68,6 +68,7 @@ def streams() -> dict[str, bytes]:
     small = CoreConfig(levels=3, hidden=4, residuals=1, width=5, block=3)
     return {
         "default_rgb_21x30": stream(CoreConfig(), 21, 30, 3, 2.0, 1),
+        "blocks_rgb_40x50": stream(CoreConfig(block=5), 40, 50, 3, 2.0, 12),
         "grey_1x1": stream(CoreConfig(levels=1, residuals=0), 1, 1, 1, 3.0, 2),
         "large_blocks_rgba_7x7": stream(
             CoreConfig(levels=3, hidden=2, residuals=4, width=6, block=8), 7, 7, 4, 20.0, 3
@@ -82,6 +83,14 @@ def streams() -> dict[str, bytes]:
         "far_latents_12x9": stream(small, 12, 9, 3, 4000.0, 5),
         "tiles_300x12": stream(
             CoreConfig(levels=4, hidden=3, residuals=0, width=4, tile=8), 300, 12, 3, 0.5, 6
+        ),
+        "tiles_of_blocks_20x270": stream(
+            CoreConfig(levels=4, hidden=3, residuals=0, width=4, block=4, tile=8),
+            20,
+            270,
+            3,
+            0.5,
+            13,
         ),
         "tiles_alone_20x270": stream(
             CoreConfig(levels=3, hidden=3, residuals=0, width=4, tile=8), 20, 270, 3, 0.5, 8

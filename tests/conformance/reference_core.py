@@ -58,19 +58,19 @@ def read_header(header: bytes) -> Config:
     assert read.u8() == 0
     width, height, channels = read.varint(), read.varint(), read.u8()
     read.at += 5  # depth, colour, range
-    assert (read.u8(), read.u8()) == (3, 1)
+    assert (read.u8(), read.u8()) == (4, 1)
     levels, hidden, residuals, w, block, prior, tile, gain = (read.u8() for _ in range(8))
     assert gain < 128
     assert read.at == len(header)
-    assert 3 <= block <= 8
+    assert block == 0 or 3 <= block <= 8
     return Config(width, height, channels, levels, hidden, residuals, w, block, tile, prior)
 
 
 def shapes(c: Config) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {
-        "context.first": (c.w, 16),
+        "context.first": (c.w, 16 if c.block else 11),
         "context.parent": (c.w, 9),
-        "context.bias": (c.w, 5),
+        "context.bias": (c.w, 5 if c.block else 1),
         "context.hidden": (c.w, c.w),
         "context.hidden_bias": (c.w,),
         "context.out": (2, c.w),
@@ -167,6 +167,7 @@ class RangeDecoder:
 # (y, x) of the context inputs.
 INPUTS = [(y, x) for y in (-2, -1) for x in (-2, -1, 0, 1, 2)]
 INPUTS += [(0, -2), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
+WITHIN = [INPUTS.index((y, x)) for y, x in INPUTS if x + 2 * y < 0]
 
 
 def time(i: int, j: int, side: int) -> int:
@@ -204,17 +205,19 @@ class Network:
 
     def __init__(self, c: Config, tensors: dict[str, Tensor], full: int = 0) -> None:
         self.c, self.full = c, full
-        self.first = tensors["context.first"].fixed(6)
-        self.parent = tensors["context.parent"].fixed(6) if c.levels > 1 else [[]] * c.w
-        self.bias = tensors["context.bias"].fixed(6)
-        self.hidden = tensors["context.hidden"].fixed(6)
-        self.hidden_bias = [row[0] for row in tensors["context.hidden_bias"].fixed(12)]
-        self.out = tensors["context.out"].fixed(8)
+        self.first = tensors["context.first"].fixed(7)
+        self.parent = tensors["context.parent"].fixed(7) if c.levels > 1 else [[]] * c.w
+        self.bias = tensors["context.bias"].fixed(7)
+        self.hidden = tensors["context.hidden"].fixed(7)
+        self.hidden_bias = [row[0] for row in tensors["context.hidden_bias"].fixed(14)]
+        self.out = tensors["context.out"].fixed(7)
         self.level = tensors["context.level"].fixed(12)
 
     def predict(self, level: int, x: list[int], p: list[int], e: list[int]) -> tuple[int, int]:
         """mu and s from context inputs, parents and flags."""
         w = range(self.c.w)
+        if self.c.block == 0:
+            x, e = [x[i] for i in WITHIN], e[:1]
         a0 = []
         for r in w:
             total = sum(self.first[r][i] * clamp(v, -127, 127) for i, v in enumerate(x))
@@ -223,8 +226,8 @@ class Network:
             a0.append(clamp(total, 0, 4095))
         a1 = []
         for r in w:
-            total = sum(self.hidden[r][i] * a0[i] for i in w) + 64 * a0[r] + self.hidden_bias[r]
-            a1.append(clamp(total + 32 >> 6, 0, 4095))
+            total = sum(self.hidden[r][i] * a0[i] for i in w) + 128 * a0[r] + self.hidden_bias[r]
+            a1.append(clamp(total + 64 >> 7, 0, 4095))
         y = [sum(self.out[r][i] * a1[i] for i in w) + 4 * self.level[r][level] for r in (0, 1)]
         m = self.full >> level & 1
         return clamp(y[0] + 256 >> 9, -32736, 32736), clamp(44 + (y[1] + 1024 >> 11), m, 63)
@@ -245,7 +248,7 @@ def decode_segment(
     ]
     b = network.c.block
     for level, grid in reversed(list(zip(levels, grids, strict=True))):
-        side = 2 ** max(min(b, 5), b - level // 2)
+        side = 2 ** max(min(b, 5), b - level // 2) if b else max(len(grid), len(grid[0])) + 1
         for places in positions(len(grid), len(grid[0]), side):
             work = []
             for i, j in places:

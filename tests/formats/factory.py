@@ -77,7 +77,7 @@ def core_tensors(
         context = spec.name.startswith("context")
         wide = spread if spec.name in ("context.hidden", "context.out") else 0.6 * spread
         symbols = np.rint(rng.laplace(0, wide, spec.shape)).astype(np.int32)
-        step = -6 if context and spec.name != "context.out" else -8
+        step = (-7 if spec.name == "context.out" else -6) if context else -8
         tensors.append(CodedTensor(symbols, step))
     return tensors
 

@@ -16,7 +16,7 @@ configs = st.builds(
     hidden=st.integers(1, 64),
     residuals=st.integers(0, 4),
     width=st.integers(1, 64),
-    block=st.integers(3, 5),
+    block=st.sampled_from([0, 3, 4, 5]),
     tile=st.sampled_from([0, *range(8, 16)]),
 )
 
@@ -71,9 +71,9 @@ def test_tensors_are_those_of_the_specification() -> None:
     config = CoreConfig(levels=3, hidden=8, residuals=1, width=4)
     specs = {spec.name: spec.shape for spec in config.tensors({"y": 9, "x": 9}, 3)}
     assert list(specs.items()) == [
-        ("context.first", (4, 16)),
+        ("context.first", (4, 11)),
         ("context.parent", (4, 9)),
-        ("context.bias", (4, 5)),
+        ("context.bias", (4, 1)),
         ("context.hidden", (4, 4)),
         ("context.hidden_bias", (4,)),
         ("context.out", (2, 4)),
@@ -90,6 +90,9 @@ def test_tensors_are_those_of_the_specification() -> None:
     ]
     sizes = [int(np.prod(shape)) for shape in specs.values()]
     assert config.parameters({}, 3) == sum(sizes)
+    blocks = {spec.name: spec.shape for spec in CoreConfig(width=4, block=5).tensors({}, 3)}
+    assert blocks["context.first"] == (4, 16)
+    assert blocks["context.bias"] == (4, 5)
     single = {spec.name for spec in CoreConfig(levels=1).tensors({}, 1)}
     assert not single & {"context.parent", "kernel"}
 
@@ -112,6 +115,7 @@ def test_work_grows_with_the_image_and_the_network() -> None:
         {"width": 0},
         {"block": 9},
         {"block": 2},
+        {"block": 5, "prior": 1, "width": 16, "hidden": 32},
         {"block": 6, "tile": 8},
         {"prior": 200},
         {"tile": 7},
@@ -129,7 +133,8 @@ def test_impossible_networks_are_refused(changes: dict[str, object]) -> None:
     [
         (9, 1, VersionError, "table set 1 .* before the first release"),
         (9, 2, VersionError, "table set 2 .* before the first release"),
-        (9, 4, VersionError, "table set 4 .* a later version"),
+        (9, 3, VersionError, "table set 3 .* before the first release"),
+        (9, 5, VersionError, "table set 5 .* a later version"),
         (10, 2, VersionError, "network family 2"),
         (11, 0, CorruptError, "levels"),
         (11, 11, CorruptError, "levels"),
@@ -137,6 +142,7 @@ def test_impossible_networks_are_refused(changes: dict[str, object]) -> None:
         (13, 5, CorruptError, "residuals"),
         (14, 65, CorruptError, "width"),
         (15, 9, CorruptError, "block"),
+        (15, 2, CorruptError, "block"),
         (16, 200, VersionError, "prior 200"),
         (17, 7, CorruptError, "tile"),
         (17, 255, CorruptError, "tile"),

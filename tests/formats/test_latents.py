@@ -46,9 +46,9 @@ SIZES = st.one_of(
     size=SIZES,
     levels=st.integers(1, 8),
     width=st.one_of(st.integers(1, 24), st.sampled_from([32, 33, 64])),
-    block=st.integers(3, 6),
+    block=st.sampled_from([0, 3, 4, 5, 6]),
     spread=st.sampled_from([0.0, 0.3, 3.0, 150.0, 4000.0, 1e8]),
-    weights=st.sampled_from([0.5, 10.0, 40.0]),
+    weights=st.sampled_from([0.5, 10.0, 20.0]),
 )
 def test_any_grids_round_trip(
     seed: int,
@@ -83,7 +83,7 @@ def test_any_grids_round_trip(
     seed=st.integers(0, 2**31),
     size=st.tuples(st.integers(1, 17), st.integers(1, 17)),
     levels=st.integers(1, 8),
-    block=st.integers(3, 6),
+    block=st.sampled_from([0, 3, 4, 5, 6]),
     spread=st.sampled_from([0.3, 3.0, 150.0, 4000.0]),
 )
 def test_the_second_implementation_decodes_the_same(
@@ -168,7 +168,7 @@ def test_streams_of_another_length_are_refused() -> None:
 
 
 def test_a_stream_that_is_too_short_ends_the_work_at_once() -> None:
-    config = CoreConfig(levels=1)
+    config = CoreConfig(levels=1, block=5)
     network = constant(config, 0, 40)
     with pytest.raises(CorruptError, match="has 8 bytes, its symbols need more"):
         decode_segment(network, [(1000, 1000)], bytes(8), "test")

@@ -225,7 +225,7 @@ def test_a_network_that_is_not_exact_is_refused_when_read() -> None:
     payload[2] = 32
     with pytest.raises(CorruptError, match=r"context\.first.*expected below 2\^24"):
         unpack_core_unit(bytes(payload), 0, header_of(SMALL, 9, 14))
-    payload[2] = 17
+    payload[2] = 16
     with pytest.raises(CorruptError, match=r"context\.first: expected a step"):
         unpack_core_unit(bytes(payload), 0, header_of(SMALL, 9, 14))
 

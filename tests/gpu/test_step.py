@@ -16,8 +16,10 @@ from codec.fit import core_loop, soap
 from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_distortion import CoreDistortion
 from codec.fit.core_loop import CoreFitter
+from codec.fit.firm_weights import FirmWeights
 from codec.fit.soap import BETA, Soap
 from codec.fit.soft import soft_round_noisy
+from codec.fit.weight_price import WeightPrice
 from codec.gpu import latents as kernels
 from codec.gpu.context import FusedContext
 from codec.gpu.interpolation import FusedInterpolation
@@ -51,6 +53,8 @@ def distance(found: Tensor, expected: Tensor) -> float:
     ("size", "channels", "config"),
     [
         ((17, 9), 3, CoreConfig(levels=3, hidden=16, residuals=1, width=16, block=3)),
+        ((19, 30), 3, CoreConfig(levels=3, hidden=16, residuals=1, width=24)),
+        ((30, 19), 1, CoreConfig(levels=1, hidden=16, residuals=1, width=16)),
         ((33, 20), 4, CoreConfig(levels=1, hidden=48, residuals=2, width=24, block=3, gain=9)),
         ((40, 56), 3, CoreConfig(levels=4, hidden=32, residuals=2, width=32, block=3, gain=-7)),
         ((5, 7), 3, CoreConfig(levels=2, hidden=8, residuals=0, width=16, block=3)),
@@ -144,6 +148,41 @@ def test_the_noise_has_its_deviation_and_is_another_one_every_step() -> None:
         found.append(out)
     assert abs(float((found[0] * found[1]).mean())) < 0.002
     torch.testing.assert_close(found[1], found[2])  # seeds count on
+
+
+def test_firm_weights() -> None:
+    """The context's weights are rounded while there is a temperature, the others never."""
+    torch.manual_seed(0)
+    weights = {"context.first": torch.randn(40, 30), "kernel": torch.randn(6, 4)}
+    price = WeightPrice(weights, {"context.first": torch.randn(40, 30)})
+    flat = torch.cat([w.flatten() for w in weights.values()])
+    settings = torch.zeros(4, len(COLUMN))
+    for step, temperature in ((1, 0.5), (2, 0.05), (3, 0.05)):
+        settings[step, COLUMN["firm_temperature"]] = temperature
+        settings[step, COLUMN["firm_factor"]] = 0.5 / math.tanh(0.5 / temperature)
+    counter = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    seen, slopes = torch.empty(2, len(flat), device=DEVICE).unbind()
+    fixed = price.prior.to(DEVICE), price.inverse.to(DEVICE), settings.to(DEVICE), counter
+
+    def firm(sigma: float) -> None:
+        kernels.firm(flat.to(DEVICE), seen, slopes, *fixed, 7, sigma, 1200)
+        kernels.next_step(counter)
+
+    firm(0.0)
+    torch.testing.assert_close(seen.cpu(), flat)
+    assert torch.equal(slopes.cpu(), torch.ones_like(flat))
+    plain = FirmWeights(weights, price)
+    for temperature in (0.5, 0.05):
+        firm(0.0)
+        wanted = plain(weights, temperature, torch.zeros(plain.count))
+        torch.testing.assert_close(seen[:1200].cpu(), wanted[0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(slopes[:1200].cpu(), wanted[1], atol=5e-3, rtol=2e-3)
+        torch.testing.assert_close(seen[1200:].cpu(), flat[1200:])
+        assert torch.equal(slopes[1200:].cpu(), torch.ones(24))
+    before = seen.clone()
+    firm(0.3)
+    assert 0.01 < float((seen - before)[:1200].abs().mean() * 16) < 0.5
+    assert torch.equal(seen[1200:], before[1200:])
 
 
 def test_adam() -> None:
