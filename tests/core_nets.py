@@ -11,7 +11,7 @@ from formats.core import CoreConfig
 from tests.conftest import picture
 
 CPU = torch.device("cpu")
-SMALL = CoreConfig(levels=3, width=4, hidden=4)
+SMALL = CoreConfig(levels=3, width=4, hidden=4, block=5)
 
 
 def noisy_net(

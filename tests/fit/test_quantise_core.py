@@ -35,7 +35,7 @@ def fitted(first: float, hidden: float, out: float, prior: int) -> CoreCoordX:
 
 @pytest.mark.parametrize("prior", [0, 1])
 @pytest.mark.parametrize(
-    ("first", "hidden", "out"), [(300.0, 0.0, 0.0), (0.0, -9.0, 0.0), (0.1, 0.1, 1.5), (500, 5, -5)]
+    ("first", "hidden", "out"), [(300.0, 0.0, 0.0), (0.0, -9.0, 0.0), (0.1, 0.1, 3.0), (500, 5, -5)]
 )
 def test_rows_that_the_format_refuses_get_smaller(
     first: float, hidden: float, out: float, prior: int
