@@ -30,7 +30,7 @@ from formats.context import MEAN_LIMIT, MIDDLE, ONE, TOP, TOP_SCALE
 from formats.core import CoreConfig
 from formats.tables import MEAN_BITS
 
-__all__ = ["ContextRate", "Evaluation", "RateResult", "all_inputs", "log_scale_of"]
+__all__ = ["ContextRate", "Evaluation", "RateResult", "log_scale_of"]
 
 NATS = math.log(2) / 5
 """One scale index in nats: b = 2^((s - 22) / 5)."""
@@ -71,13 +71,6 @@ def log_scale_of(index: Tensor) -> Tensor:
     return (index.clamp(LEAST, TOP_SCALE - MIDDLE) + (MIDDLE - UNIT)) * NATS
 
 
-def all_inputs(config: CoreConfig, first: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """As `formats.context.all_inputs`."""
-    window = first.new_zeros(len(first), len(WINDOW))
-    window[:, config.window] = first
-    return window, F.pad(bias, (0, FLAGS - config.flags))
-
-
 class ContextRate:
     """Evaluates the rate of the latents of one picture.
 
@@ -90,10 +83,12 @@ class ContextRate:
         jobs: what is evaluated by torch's operations.
         fused: the same in machine code, where there is some: it evaluates what is neither exact
             nor without gradients.
+        columns: of the inputs that jobs load, those of the own grid that the network has.
     """
 
     def __init__(self, config: CoreConfig, height: int, width: int, device: torch.device) -> None:
         self.config = config
+        self.columns = torch.tensor(config.window, device=device)
         self.jobs: list[Job] = plan(config, height, width, device)
         self.fused: FusedRate | None = None
         instructions = kernels_on() if device.type == "cpu" else None
@@ -169,7 +164,9 @@ class Evaluation:
         self.wanted, self.exact = gradient, exact
         self.w = {k.removeprefix("context."): v.detach() for k, v in weights.items()}
         # The first layer as one matrix, with and without what the coarser grid contributes.
-        without = all_inputs(self.config, self.w["first"], self.w["bias"])
+        first = self.w["first"]
+        window = first.new_zeros(len(first), len(WINDOW)).index_copy_(1, rate.columns, first)
+        without = [window, F.pad(self.w["bias"], (0, FLAGS - self.config.flags))]
         self._coarsest = torch.cat(without, 1)
         self._first = self._coarsest
         if "parent" in self.w:
@@ -216,7 +213,7 @@ class Evaluation:
             return bits
         by_first = torch.mm(gz, inputs.t())
         latents = first.shape[1] - FLAGS
-        self.grad["first"] += by_first[:, self.config.window]
+        self.grad["first"] += by_first.index_select(1, self.rate.columns)
         self.grad["bias"] += by_first[:, latents : latents + self.config.flags]
         if job.parents:
             self.grad["parent"] += by_first[:, len(WINDOW) : latents]

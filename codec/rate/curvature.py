@@ -148,7 +148,7 @@ class Collector(Evaluation):
         through, count = layer.through, inputs.shape[1]
         rows = inputs.new_zeros(count, self.total.shape[0])
         window, flags = inputs[: len(WINDOW)], inputs[-FLAGS:]
-        self._put(rows, "first", through, window[list(self.config.window)])
+        self._put(rows, "first", through, window.index_select(0, self.rate.columns))
         if parents:
             self._put(rows, "parent", through, inputs[len(WINDOW) : -FLAGS])
         self._put(rows, "bias", through, flags[: self.config.flags])
