@@ -30,7 +30,7 @@ __all__ = [
     "result_to_values",
 ]
 
-LAYOUT = 8
+LAYOUT = 9
 """Version of what a state holds; goes up with every change of it, of presets, of
 priors, of the fit or of the format: finished rounds are bytes of a file."""
 SAVE_SECONDS = 20.0
@@ -145,8 +145,9 @@ def core_result_to_values(result: CoreResult) -> dict[str, Any]:
 def core_result_from_values(stored: Mapping[str, Any]) -> CoreResult:
     """Inverse of `core_result_to_values`."""
     fit = dict(stored["fit"])
-    for name in ("temperature", "noise"):
-        fit[name] = tuple(fit[name])
+    for name, value in fit.items():
+        if isinstance(value, list):
+            fit[name] = tuple(value)
     return CoreResult(
         CoreRound(CoreFitConfig(**fit), stored["gain"], stored["start"]),
         stored["weights"],

@@ -106,4 +106,4 @@ class CoreWork(Work):
         mse = self.mean_error(decoder.region(range(1), None), samples, depth)
         latents = fitter.latents.detach().clone()
         fitter.close()
-        return CoreResult(plan, fitter.real_weights, latents, payload, mse)
+        return CoreResult(plan, fitter.start_weights, latents, payload, mse)

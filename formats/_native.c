@@ -165,16 +165,22 @@ typedef struct {
     int64_t blocks;
 } Shape;
 
-/* Bytes by pass, as described at the top: [time][row][block], with borders around. */
+/* Bytes by pass, as described at the top: [time][row][block], with borders around. Of each pass only
+ * the rows that it can have are there, from max(0, (time - origin) >> shift) on: a tall block has
+ * many rows, and few of them at a time. */
 typedef struct {
     int8_t *bytes;
     int64_t before, above; /* times and rows of the border */
     int64_t by_time, by_row;
+    int64_t origin;
+    int shift;
 } Seen;
 
 static int8_t *seen_at(const Seen *seen, int64_t time, int64_t row)
 {
-    return seen->bytes + (time + seen->before) * seen->by_time + (row + seen->above) * seen->by_row;
+    int64_t first = time > seen->origin ? (time - seen->origin) >> seen->shift : 0;
+    return seen->bytes + (time + seen->before) * seen->by_time +
+           (row - first + seen->above) * seen->by_row;
 }
 
 static int seen_alloc(Seen *seen, int64_t times, int64_t rows, int64_t blocks, int before,
@@ -194,11 +200,20 @@ static int32_t clip(int32_t value, int32_t limit)
     return value < -limit ? -limit : value > limit ? limit : value;
 }
 
-/* Positions (v, u) of the own grid: u from -2 to columns + 1, v from -2 to rows. */
+static int64_t least_of(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Positions (v, u) of the own grid: u from -2 to columns + 1, v from -2 to rows. A pass has at most
+ * (columns + 1) / 2 rows; what it sees is in passes of up to 6 before and 3 after it, whose first
+ * rows are up to 3 before and 2 after its own. */
 static int own_alloc(Seen *own, const Shape *shape)
 {
-    return seen_alloc(own, shape->columns + 2 * shape->rows + 8, shape->rows + 3, shape->blocks, 6,
-                      2);
+    int64_t rows = least_of(shape->rows, (shape->columns + 1) / 2);
+    own->origin = shape->columns - 2;
+    own->shift = 1;
+    return seen_alloc(own, shape->columns + 2 * shape->rows + 8, rows + 4, shape->blocks, 6, 2);
 }
 
 /* The next coarser grid. Its row r is there twice, as 2 r and 2 r + 1, so that a position's row
@@ -208,7 +223,10 @@ static int parents_alloc(Seen *parents, const Shape *shape, const int32_t *above
 {
     int64_t height = (shape->height + 1) / 2, width = (shape->width + 1) / 2;
     int64_t rows = (shape->rows + 1) / 2, columns = (shape->columns + 1) / 2, half = shape->side / 2;
-    if (!seen_alloc(parents, columns + 2 * rows + 9, 2 * rows + 4, shape->blocks, 3, 2))
+    parents->origin = columns - 1;
+    parents->shift = 0;
+    if (!seen_alloc(parents, columns + 2 * rows + 9, least_of(2 * rows, columns) + 6,
+                    shape->blocks, 3, 3))
         return 0;
     for (int64_t row = -1; row <= rows; row++)
         for (int64_t column = -1; column <= columns; column++) {

@@ -1,16 +1,17 @@
-"""The order of the latents of a grid: blocks side by side, and what each position may see.
+"""The order of the latents of a grid, and what each position may see.
 
-A grid is cut into blocks of B x B from its top left corner. All blocks are coded at the same time,
-each row after row, a row starting when the one above is two columns ahead: pass t takes the
-position (v, u) of every block with u + 2 v = t. Whatever came in an earlier pass may be seen, in
-other blocks too: inside a block that is what a serial decoder would see, at its right and lower
-border even a little more, at its left and upper border less. So a grid of any size takes at most
-3 B - 2 passes, and no latent of a pass depends on another one (formats/SPEC.md, section 9.2).
+A grid is coded row after row, a row starting when the one above is two columns ahead: pass t takes
+the positions (v, u) with u + 2 v = t, and whatever came in an earlier pass may be seen. That is
+what a serial decoder would see, and no latent of a pass depends on another: columns + 2 rows
+passes.
+
+For fewer ones a grid is cut into blocks of B x B from its top left corner, which are coded at the
+same time, each in this order. Other blocks may be seen too: at the right and lower border of a
+block that is even a little more than a serial decoder would see, at its left and upper border less.
+So a grid of any size takes at most 3 B - 2 passes (formats/SPEC.md, section 9.2).
 
 While a grid is coded it is held as planes, one for each position of a block, of that position's
 values in all blocks: the neighbours of all positions of a pass are then contiguous runs.
-
-A grid may also be a single block (`WHOLE`): that codes best, and takes columns + 2 rows passes.
 """
 
 from __future__ import annotations
@@ -134,13 +135,23 @@ class BlockGrid:
             (rows + border[0], columns + border[1], *self._blocks), np.float32
         )
         self._above = None if above is None else self._parents(above)
-        v, u = np.indices(self._block)
-        last = side - 1
-        flags = [np.ones(self._block), u == 0, v == 0, u == last, v == last]
-        self._flags: Floats = np.array(flags, np.float32)
+        self._flags: Floats = self._flags_of_block()
         self._inside: npt.NDArray[np.bool_] | None = None
         if any(len_ % size for len_, size in zip(shape, self._block, strict=True)):
             self._inside = self.split(np.ones(shape, np.bool_))
+
+    def _flags_of_block(self) -> Floats:
+        """(5, rows, columns); for a grid of one block, which tells of no borders, of one column."""
+        rows, columns = self._block
+        flags = np.zeros((FLAGS, rows, columns if self.side < WHOLE else 1), np.float32)
+        flags[0] = 1
+        if self.side < WHOLE:
+            flags[1, :, 0] = flags[2, 0] = 1
+            if columns == self.side:
+                flags[3, :, -1] = 1
+            if rows == self.side:
+                flags[4, -1] = 1
+        return flags
 
     def split(self, grid: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A grid as planes (rows, columns, blocks); positions outside are zero."""
@@ -199,6 +210,8 @@ class BlockGrid:
             of_window = (2 * down, right, down - right, blocks)
             parent = _view(self._above, offset, (3, 3, *shape), of_window)
         plane, down, right = self._flags.strides
+        if self.side == WHOLE:
+            right = 0
         offset = first * down + (time - 2 * first) * right
         flags = _view(self._flags, offset, (FLAGS, shape[0]), (plane, down - 2 * right))
         step = Pass(time, first, shape, windows, parent, flags)

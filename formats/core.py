@@ -130,7 +130,7 @@ class CoreConfig:
         return [(-(-height // 2**level), -(-width // 2**level)) for level in range(self.levels)]
 
     def side(self, level: int) -> int:
-        """Side of the blocks that the grid of a level is coded in.
+        """Side of the blocks that the grid of a level is coded in: larger than any grid without.
 
         The finest grids, which hold most of the bits, have large blocks, whose latents know more
         of their neighbours; every second level halves them, down to 32: passes of small grids

@@ -52,8 +52,9 @@ class NetworkFamily(IntEnum):
 
 
 TABLE_SETS = {NetworkFamily.RANK: 1, NetworkFamily.CORE: 4}
-"""Number of the frequency tables and of the way in which symbols are coded. Core fusion had another
-order, as set 1, and no levels coded in full, as set 2, before the first release."""
+"""Number of the frequency tables and of the way in which symbols are coded. Before the first
+release core fusion had another order (set 1), no levels coded in full (2), another fixed point and
+priors for blocks (3)."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _load(number: int) -> dict[str, Any]:
 
 
 def prior_shape(number: int) -> dict[str, Any]:
-    """The fields of `CoreConfig` that a prior fixes: hidden and width."""
+    """The fields of `CoreConfig` that a prior fixes besides `block`, 0: hidden and width."""
     stored = _load(number)
     return {name: stored[name] for name in ("hidden", "width")}
 

@@ -22,9 +22,7 @@ __all__ = ["FusedRate"]
 LEAST_SIDE = 16
 """Blocks of smaller sides end within a vector."""
 INPUTS = len(WINDOW) + PARENTS + FLAGS
-
-
-ANY_SIDE = 64
+ANY_SIDE = LEAST_SIDE
 """Of the blocks that a grid of one block is evaluated in: what is known is the same everywhere."""
 
 

@@ -112,7 +112,8 @@ class CoreFitter:
         )
         self.step = 0
         self.coded: list[CodedTensor] | None = None
-        self.real_weights: dict[str, Tensor] = {}
+        self.final: Tensor | None = None  # latents of the file
+        self.start_weights: dict[str, Tensor] = {}
         self._seen = (math.nan, math.nan)
         self._record = True
         self._undecided = True  # whether there are kernels
@@ -315,10 +316,10 @@ class CoreFitter:
         return Terms(rate.bits, found.mse, latents, weights)
 
     def _freeze(self) -> None:
-        """Quantise the networks; the weights before that start later rounds."""
+        """Quantise the networks; what the loss saw of their weights starts later rounds."""
         if self.config.firmness(self.step - 1) is not None:
             self.net.assign(self.weights() | self.firm.rounded(self.weights()))
-        self.real_weights = {name: value.clone() for name, value in self.weights().items()}
+        self.start_weights = {name: value.clone() for name, value in self.weights().items()}
         self.coded = self._quantised(self.latents.round())
 
     def _quantised(self, latents: Tensor) -> list[CodedTensor]:
@@ -338,15 +339,15 @@ class CoreFitter:
         # The latents have moved since the networks were quantised.
         self.coded = self._quantised(self.latents.round())
         polish = Polish(self.net, self.distortion, self.rate, self.config.lam)
-        self.latents.copy_(polish(self.latents.round(), self.config.polish_rounds))
+        self.final = polish(self.latents.round(), self.config.polish_rounds)
         self._conclude()
 
     def _conclude(self) -> None:
         """What the file will hold, and what the integer network says of it."""
-        rounded = self.latents.round()
-        found, rate = self.evaluate(rounded, exact=True, gradient=False)
+        assert self.final is not None
+        found, rate = self.evaluate(self.final, exact=True, gradient=False)
         self._seen = (float(rate.bits) / self.pixels, float(found.mse))
-        self.net.latents = self.split(rounded)
+        self.net.latents = self.split(self.final)
 
     @property
     def finished(self) -> bool:
@@ -387,7 +388,8 @@ class CoreFitter:
             "networks": self.networks.state_dict(),
             "adam": self.adam.state_dict(),
             "coded": None if self.coded is None else [[t.symbols, t.step] for t in self.coded],
-            "real_weights": self.real_weights,
+            "final": self.final,
+            "start_weights": self.start_weights,
             "seen": list(self._seen),
         }
 
@@ -402,7 +404,8 @@ class CoreFitter:
         self.adam.load_state_dict(state["adam"])
         if state["coded"] is not None:
             self.coded = [CodedTensor(symbols, step) for symbols, step in state["coded"]]
-        self.real_weights = dict(state["real_weights"])
+        self.final = state["final"]
+        self.start_weights = dict(state["start_weights"])
         self._seen = (state["seen"][0], state["seen"][1])
         if self.finished:
             self._conclude()

@@ -60,7 +60,8 @@ class CoreResult:
 
     Attributes:
         plan: the round.
-        weights, latents: real-valued, to start another round from.
+        weights, latents: as the loss saw them last before networks were quantised, and at the end;
+            to start another round from.
         payload: bytes of the unit.
         mse: of the samples that a decoder returns, in [0, 1].
     """

@@ -5,20 +5,20 @@ be better. Here a model proposes: the gradient and the curvature of the distorti
 latent, and the gradient of what it does to the tables of others. The picture decides: it is cut
 into cells, in each of which one latent moves, and a move is kept where the error and the bits of
 its cell together became less. (Cells are larger than what a latent of their level reaches, but for
-little.) What failed is not tried again.
+little.) A latent is tried once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from codec.fit.core_distortion import CoreDistortion
 from codec.network.core import CoreCoordX
-from codec.network.kernels import axis_matrix, bands
+from codec.network.kernels import bands, interpolate
 from codec.rate import ContextRate
 from codec.rate.context import PARTS, log_scale_of
 from codec.rate.laplace import FLOOR, laplace_bits_each, laplace_rate
@@ -34,6 +34,9 @@ LEVELS = (0, 1, 2)
 """Levels whose latents move, in turn; nearly all of a file's bits are theirs."""
 TURN = 4
 """Rounds of a level before it is the next one's turn."""
+MOST_BITS = 20.0
+"""Of a latent: what `codec.rate.laplace.FLOOR` leaves."""
+assert FLOOR == 2.0**-MOST_BITS
 
 
 @dataclass
@@ -95,19 +98,21 @@ class Polish:
         """
         if not rounds:
             return latents
-        best = state = self._state(latents)
+        best = self._state(latents)
         curvature = self._curvature(latents)
         tried = torch.zeros_like(latents, dtype=torch.bool)
         levels = [level for level in LEVELS if level < len(self.shapes)]
-        for number in range(rounds):
-            level = levels[number // TURN % len(levels)]
-            state = self._round(state, level, curvature, tried)
-            if number % TURN == TURN - 1 or number == rounds - 1:
-                # Errors and bits were put together from cells: look at all of them anew.
-                state = self._state(state.latents)
-                if self._cost(state) >= self._cost(best):
-                    break
-                best = state
+        idle = 0
+        while rounds and idle < len(levels):
+            state, moves = best, min(TURN, rounds)
+            rounds -= moves
+            for _ in range(moves):
+                state = self._round(state, levels[0], curvature, tried)
+            levels = levels[1:] + levels[:1]
+            # Errors and bits were put together from cells: look at all of them anew.
+            state = self._state(state.latents)
+            better = self._cost(state) < self._cost(best)
+            idle, best = (0, state) if better else (idle + 1, best)
         return best.latents
 
     def _cost(self, state: _State) -> float:
@@ -119,7 +124,7 @@ class Polish:
         error = (samples.clamp(0, 1) - self.distortion.target).square_().sum(0)
         mean, scale = self.rate.predict(self.context, latents)
         mean, log_scale = mean / PARTS, log_scale_of(scale - MIDDLE)
-        bits = laplace_bits_each(latents, mean, log_scale).clamp_(max=_MOST_BITS)
+        bits = laplace_bits_each(latents, mean, log_scale).clamp_(max=MOST_BITS)
         return _State(latents, error / self.distortion.target.numel(), bits, mean, log_scale)
 
     def _grids(self, latents: Tensor) -> list[Tensor]:
@@ -156,22 +161,19 @@ class Polish:
         return least, sign
 
     def _curvature(self, latents: Tensor) -> Tensor:
-        """The second derivative of the mean squared error by every latent, without 3x3 layers."""
+        """The second derivative of the mean squared error by every latent, about: 3x3 layers are
+        left out, and at the border each of the samples that repeat counts for itself."""
         features = self.distortion.features(self.synthesis, self._grids(latents))
-        squares = self.distortion.tail(self.synthesis).squared_slopes(features.flatten(1))
-        found = []
-        bands_ = bands(self.synthesis.get("kernel"), self.synthesis["filter"])
-        for level, ((rows, columns), band) in enumerate(zip(self.shapes, bands_, strict=True)):
-            across = [
-                axis_matrix(band, count, torch.arange(length).to(latents), length).square_()
-                for count, length in zip((rows, columns), self.size, strict=True)
-            ]
-            found.append((across[0].t() @ squares[level].view(self.size) @ across[1]).flatten())
-        return torch.cat(found) * (2 / self.distortion.target.numel())
-
-
-_MOST_BITS = 20.0
-assert FLOOR == 2.0**-_MOST_BITS
+        tail = self.distortion.tail(self.synthesis)
+        squares = tail.squared_slopes(features.flatten(1)).view(-1, *self.size)
+        found = bands(self.synthesis.get("kernel"), self.synthesis["filter"])
+        squared = [replace(band, matrix=band.matrix.square()) for band in found]
+        with torch.enable_grad():  # the way back of an interpolation with squared weights
+            grids = [grid.requires_grad_() for grid in self._grids(torch.zeros_like(latents))]
+            planes = interpolate(grids, squared, range(self.size[0]), range(self.size[1]))
+        slopes = torch.autograd.grad(planes, grids, list(squares.unbind()))
+        parts = torch.cat([slope.flatten() for slope in slopes])
+        return parts * (2 / self.distortion.target.numel())
 
 
 class _Cells:

@@ -396,8 +396,8 @@ def _addresses(
     parent = start[level + 1] + row // 2 * columns[level + 1] + column // 2
     known = torch.zeros_like(target)
     inputs = job.input_numbers
-    for bit, row in enumerate([*config.window, *range(len(WINDOW), len(inputs))]):
-        known |= (inputs[row] != outside).long() << bit
+    for bit, place in enumerate([*config.window, *range(len(WINDOW), len(inputs))]):
+        known |= (inputs[place] != outside).long() << bit
     for bit, flag in enumerate(job.flags[: config.flags], len(config.window) + PARENTS):
         known |= (flag > 0).long() << bit
     return level, target, parent, known

@@ -108,7 +108,7 @@ def test_rounding_at_the_end_of_the_soft_stage_costs_little() -> None:
 def test_the_quantised_network_begins_at_what_was_seen() -> None:
     fit, done = fitted(firm_from=0.5)
     hard = fit.firm.rounded(fit.weights())
-    for name, value in done.real_weights.items():
+    for name, value in done.start_weights.items():
         torch.testing.assert_close(value, hard.get(name, fit.weights()[name]))
 
 
