@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from formats.core import CoreConfig
 
-__all__ = ["Area", "areas"]
+__all__ = ["Area", "areas", "grids_of"]
+
+
+def grids_of(flat: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """The vector of all latents as grids of these shapes, finest first."""
+    parts = torch.split(flat, [rows * columns for rows, columns in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -96,15 +96,7 @@ class CoreDistortion:
     def _fused(self, w: Mapping[str, Tensor], features: Tensor) -> _Synthesised:
         """In machine code."""
         assert self.fused is not None
-        tail, layers = self.tail(w), range(self.config.residuals)
-        found = self.fused.error(
-            features,
-            tail.first,
-            tail.joint,
-            [w[f"residual{layer}.weight"] for layer in layers],
-            [w[f"residual{layer}.bias"] for layer in layers],
-            self.target,
-        )
+        found = self.fused.error(features, *self._layers(w), self.target)
         grad: dict[str, Tensor] = {}
         self._name_tail(
             grad,
@@ -112,10 +104,17 @@ class CoreDistortion:
             found.output[:, self.config.hidden :],
             found.output[:, : self.config.hidden].contiguous(),
         )
-        for layer in layers:
+        for layer in range(self.config.residuals):
             grad[f"residual{layer}.weight"] = found.kernels[layer]
             grad[f"residual{layer}.bias"] = found.biases[layer]
         return torch.tensor(found.mse), found.features, grad
+
+    def _layers(self, w: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+        """As machine code takes them: both matrices of the 1x1 layers, kernels and biases of the
+        3x3 layers."""
+        tail, layers = self.tail(w), range(self.config.residuals)
+        kernels = [w[f"residual{layer}.weight"] for layer in layers]
+        return tail.first, tail.joint, kernels, [w[f"residual{layer}.bias"] for layer in layers]
 
     def _operations(self, w: Mapping[str, Tensor], features: Tensor) -> _Synthesised:
         """By torch's operations."""
@@ -148,12 +147,9 @@ class CoreDistortion:
     @torch.no_grad()
     def samples(self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]) -> Tensor:
         """Samples of all layers, not clamped: (channels, height, width)."""
-        features, layers = self.features(weights, latents), range(self.config.residuals)
+        features = self.features(weights, latents)
         if self.fused is not None:
-            tail = self.tail(weights)
-            kernels = [weights[f"residual{layer}.weight"] for layer in layers]
-            biases = [weights[f"residual{layer}.bias"] for layer in layers]
-            return self.fused.samples(features, tail.first, tail.joint, kernels, biases)
+            return self.fused.samples(features, *self._layers(weights))
         return self._residuals(weights, self.smooth(weights, features))
 
     def tail(self, weights: Mapping[str, Tensor]) -> Tail:

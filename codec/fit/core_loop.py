@@ -29,6 +29,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from codec.areas import grids_of
 from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_distortion import CoreDistortion, DistortionResult
 from codec.fit.firm_weights import FirmWeights
@@ -142,9 +143,7 @@ class CoreFitter:
 
     def split(self, flat: Tensor) -> list[Tensor]:
         """One vector of all latents as grids by level."""
-        sizes = [h * w for h, w in self.shapes]
-        parts = torch.split(flat, sizes)
-        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return grids_of(flat, self.shapes)
 
     def _softened(self) -> tuple[Tensor, Tensor]:
         """Latents as the loss sees them, and the slope of that."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from codec.areas import grids_of
 from codec.fit.core_distortion import CoreDistortion
 from codec.network.core import CoreCoordX
 from codec.network.kernels import bands, interpolate
@@ -120,16 +121,12 @@ class Polish:
         return float(state.error.sum(dtype=torch.float64) + self.price * bits)
 
     def _state(self, latents: Tensor) -> _State:
-        samples = self.distortion.samples(self.synthesis, self._grids(latents))
+        samples = self.distortion.samples(self.synthesis, grids_of(latents, self.shapes))
         error = (samples.clamp(0, 1) - self.distortion.target).square_().sum(0)
         mean, scale = self.rate.predict(self.context, latents)
         mean, log_scale = mean / PARTS, log_scale_of(scale - MIDDLE)
         bits = laplace_bits_each(latents, mean, log_scale).clamp_(max=MOST_BITS)
         return _State(latents, error / self.distortion.target.numel(), bits, mean, log_scale)
-
-    def _grids(self, latents: Tensor) -> list[Tensor]:
-        parts = torch.split(latents, [rows * columns for rows, columns in self.shapes])
-        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def _round(self, state: _State, level: int, curvature: Tensor, tried: Tensor) -> _State:
         """Try one move in each cell; those that are kept are in what is returned."""
@@ -148,7 +145,7 @@ class Polish:
     def _model(self, state: _State, curvature: Tensor) -> tuple[Tensor, Tensor]:
         """What the better one of two moves of each latent is expected to change, and its sign."""
         latents, mean, log_scale = state.latents, state.mean, state.log_scale
-        slopes = self.distortion(self.synthesis, self._grids(latents)).latents
+        slopes = self.distortion(self.synthesis, grids_of(latents, self.shapes)).latents
         slope = torch.cat([part.flatten() for part in slopes])
         by_others = self.rate(self.context, latents).latents
         by_others -= laplace_rate(latents, mean, log_scale)[1]
@@ -163,13 +160,15 @@ class Polish:
     def _curvature(self, latents: Tensor) -> Tensor:
         """The second derivative of the mean squared error by every latent, about: 3x3 layers are
         left out, and at the border each of the samples that repeat counts for itself."""
-        features = self.distortion.features(self.synthesis, self._grids(latents))
+        features = self.distortion.features(self.synthesis, grids_of(latents, self.shapes))
         tail = self.distortion.tail(self.synthesis)
         squares = tail.squared_slopes(features.flatten(1)).view(-1, *self.size)
         found = bands(self.synthesis.get("kernel"), self.synthesis["filter"])
         squared = [replace(band, matrix=band.matrix.square()) for band in found]
         with torch.enable_grad():  # the way back of an interpolation with squared weights
-            grids = [grid.requires_grad_() for grid in self._grids(torch.zeros_like(latents))]
+            grids = [
+                grid.requires_grad_() for grid in grids_of(torch.zeros_like(latents), self.shapes)
+            ]
             planes = interpolate(grids, squared, range(self.size[0]), range(self.size[1]))
         slopes = torch.autograd.grad(planes, grids, list(squares.unbind()))
         parts = torch.cat([slope.flatten() for slope in slopes])

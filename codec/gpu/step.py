@@ -204,6 +204,11 @@ def supported(
     return small and all(isinstance(job, GatherJob) for job in jobs) and fits(soap)
 
 
+def _factor(temperature: float) -> float:
+    """Of a soft rounding (`COLUMNS`)."""
+    return 0.5 / math.tanh(0.5 / temperature)
+
+
 def _settings(config: CoreFitConfig) -> Tensor:
     """The table of settings: (steps, `COLUMNS`)."""
     beta1, beta2 = config.betas
@@ -215,13 +220,13 @@ def _settings(config: CoreFitConfig) -> Tensor:
         firmness = config.firmness(step)
         row = {
             "temperature": temperature,
-            "factor": 0.5 / math.tanh(0.5 / temperature),
+            "factor": _factor(temperature),
             "sigma": config.between(config.noise, step),
             "latents_rate": config.latents_rate(step) / (1 - beta1 ** (step + 1)),
             "second": 1 / math.sqrt(1 - beta2 ** (step + 1)),
             "networks_rate": config.network_rate(step) * bias if soft else 0.0,
             "firm_temperature": firmness or 0.0,
-            "firm_factor": 0.5 / math.tanh(0.5 / firmness) if firmness else 0.0,
+            "firm_factor": _factor(firmness) if firmness else 0.0,
         }
         rows.append([row[name] for name in COLUMNS])
     return torch.tensor(rows)
