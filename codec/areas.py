@@ -15,7 +15,7 @@ __all__ = ["Area", "areas", "grids_of"]
 
 
 def grids_of(flat: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """The vector of all latents as grids of these shapes, finest first."""
+    """The vector of all latents as grids of these shapes, by number."""
     parts = torch.split(flat, [rows * columns for rows, columns in shapes])
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
@@ -47,18 +47,19 @@ class Area:
 
 
 def areas(config: CoreConfig, height: int, width: int) -> Iterator[tuple[int, Area, Area | None]]:
-    """Every grid of every segment of a picture: its level, itself and the coarser one over it.
+    """Every grid of every segment of a picture: its number, itself and the coarser one over it.
 
     Args:
-        config: levels and tiles.
+        config: grids and tiles.
         height, width: pixels.
     """
-    shapes = config.level_shapes(height, width)
+    shapes = config.grid_shapes(height, width)
     starts = list(itertools.accumulate((h * w for h, w in shapes), initial=0))
     for segment in config.segments(height, width):
-        found = [
-            Area(starts[level], shapes[level], segment.crop(level))
-            for level in range(min(segment.levels.stop + 1, config.levels))
-        ]
-        for level in segment.levels:
-            yield level, found[level], found[level + 1] if level + 1 < config.levels else None
+        for grid in segment.grids:
+            own, above = (
+                None if number is None else Area(starts[number], shapes[number], segment.crop(number))
+                for number in (grid, config.parent(grid))
+            )
+            assert own is not None
+            yield grid, own, above

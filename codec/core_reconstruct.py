@@ -31,7 +31,7 @@ __all__ = ["CoreReconstructor", "TiledLatents"]
 T = TypeVar("T")
 
 CPU_BLOCK, GPU_BLOCK = 256, 4096
-"""Side of a block in pixels: interpolated latents of seven levels take 2 MiB, 0.5 GiB."""
+"""Side of a block in pixels: interpolated latents of ten grids take 3 MiB, 0.5 GiB."""
 MOST_THREADS = 4
 """Blocks that are evaluated, or tiles decoded, at the same time on a CPU; each takes some 20 MiB
 meanwhile."""
@@ -52,12 +52,11 @@ class TiledLatents:
         with one_blas_thread():
             shared = unit.grids(lambda tile: False)
         net.load_latents(shared)
-        tiled = net.config.tiled_levels
-        self._above = shared[tiled] if tiled < net.config.levels else None
+        self._shared = dict(enumerate(shared))
         self._lock = threading.Lock()
-        self._left = {n: box for n, box in enumerate(unit.segments) if not box.levels.start}
+        self._left = {n: box for n, box in enumerate(unit.segments) if box.tile}
         # The kernel of the coarsest tiled level ends 7 strides away.
-        self._reach = (7 << tiled - 1) + MARGIN
+        self._reach = (7 << net.config.tiled_levels - 1) + MARGIN
 
     def need(self, rows: range, columns: range) -> None:
         """Decode the tiles that these samples depend on, if they are not there yet.
@@ -72,8 +71,8 @@ class TiledLatents:
         @torch.inference_mode()
         def decode(number: int) -> None:
             box = self._left[number]
-            for level, grid in enumerate(self.unit.segment(number, self._above)):
-                self.net.latents[level][box.crop(level)].copy_(torch.from_numpy(grid))
+            for own, grid in self.unit.segment(number, self._shared).items():
+                self.net.latents[own][box.crop(own)].copy_(torch.from_numpy(grid))
             del self._left[number]
 
         with self._lock, one_blas_thread():

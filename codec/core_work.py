@@ -35,7 +35,9 @@ class CoreWork(Work):
 
     def stand_in(self) -> CoreConfig:
         """See `Work.stand_in`."""
-        return self.network or core_network(self.height, self.width, 1e-3, 0)
+        return self.network or core_network(
+            self.height, self.width, 1e-3, 0, channels=self.channels
+        )
 
     def prepare(self) -> None:
         """Refuse what the format cannot hold, and targets below any file."""
@@ -60,7 +62,9 @@ class CoreWork(Work):
         # Rounds that start from others need one shape; only the gain is each one's own.
         if self.network is None:
             bits = transform_bits(signal, lam)
-            self.network = core_network(self.height, self.width, lam, bits, self.options.budget)
+            self.network = core_network(
+                self.height, self.width, lam, bits, self.options.budget, self.channels
+            )
         budget, prior = self.options.budget, self.network.prior != 0
         first = CoreFitConfig.of(lam, budget, self.options.seed, prior)
         search = CoreSearch(goal, first)

@@ -1,7 +1,8 @@
 """The core-fusion network a file describes: latent grids, a context network, synthesis.
 
 An image is held by integer grids, one per level, each half the size of the one before (level 0
-has the image's size). An integer context network (`formats/context.py`) says how likely each
+has the image's size), and by a few more at some of these levels, which take what changes slowly,
+mostly colour, off the others. An integer context network (`formats/context.py`) says how likely each
 latent is; a small floating-point network upsamples the grids and turns them into samples. This
 module is what a decoder learns from the header: the tensors, the shapes, the work. Integers only.
 """
@@ -9,7 +10,7 @@ module is what a decoder learns from the header: the tensors, the shapes, the wo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from formats.blocks import BEFORE, FLAGS, WHOLE, WINDOW
 from formats.errors import InputError
@@ -24,6 +25,8 @@ TAPS = 4
 """Weights of each upsampling kernel and of each grid's filter."""
 
 
+MAX_COLOUR = 5
+"""Colour grids, at most: with ten levels, as many features as kernels hold."""
 LEAST_BLOCK = 5
 """log2 of the side that blocks are not halved below."""
 SHARED = 5
@@ -32,29 +35,40 @@ SHARED = 5
 
 @dataclass(frozen=True)
 class Segment:
-    """The part of an image whose latents are coded together: some levels of a rectangle.
+    """The part of an image whose latents are coded together: some grids of a rectangle.
 
     Attributes:
-        top, left: its first pixel, a multiple of the stride of the level above `levels`.
+        top, left: its first pixel, a multiple of the stride of the grids' parents elsewhere.
         height, width: pixels, cropped at the image, at least 1.
-        levels: of the grids, finest first.
+        grids: their numbers, ascending; the last one is coded first.
+        config: the network.
+        tile: whether grids outside it are the parents of some.
     """
 
     top: int
     left: int
     height: int
     width: int
-    levels: range
+    grids: tuple[int, ...]
+    config: CoreConfig = field(repr=False)
+    tile: bool = False
 
-    def crop(self, level: int) -> tuple[slice, slice]:
-        """Rows and columns of the grid of `level` that belong to the rectangle."""
+    def crop(self, grid: int) -> tuple[slice, slice]:
+        """Rows and columns of a grid of the whole image that belong to the rectangle."""
+        level = self.config.level_of(grid)
         rows, cols = (-(-side // 2**level) for side in (self.height, self.width))
         top, left = self.top >> level, self.left >> level
         return slice(top, top + rows), slice(left, left + cols)
 
-    def shapes(self) -> list[tuple[int, int]]:
-        """Rows and columns of its grids."""
-        return [(-(-self.height // 2**n), -(-self.width // 2**n)) for n in self.levels]
+    def parents(self) -> list[int]:
+        """Grids that are not in it, but the parents of some that are."""
+        found = (self.config.parent(grid) for grid in self.grids)
+        return [grid for grid in found if grid is not None and grid not in self.grids]
+
+    def shapes(self) -> dict[int, tuple[int, int]]:
+        """Rows and columns of its grids, by number."""
+        shapes = self.config.grid_shapes(self.height, self.width)
+        return {grid: shapes[grid] for grid in self.grids}
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,7 @@ class CoreConfig:
     """A core-fusion network, up to its weights and latents.
 
     Attributes:
-        levels: grids L, 1..10; the grid of level l has ceil(side / 2^l) rows or columns.
+        levels: L, 1..10, with a grid each; one of level l has ceil(side / 2^l) rows or columns.
         hidden: units of the synthesis' hidden layer, 1..64.
         residuals: 3x3 convolutions after it, 0..4.
         width: units w of the context network's layers, 1..64.
@@ -72,6 +86,8 @@ class CoreConfig:
         prior: number of the weights that the coded ones are relative to (formats/priors.py).
         gain: latents enter the synthesis times 2^(gain / 8 - 1), -64..63: the quantisation step.
         tile: log2 of the tile's side in pixels, 8..15; 0: one tile.
+        colour: more grids, after those of the levels: a second, shorter pyramid, 0..5.
+        colour_level: level of the finest of them; 0 if there are none.
 
     Raises:
         InputError: a field is outside its range.
@@ -85,6 +101,8 @@ class CoreConfig:
     prior: int = 0
     tile: int = 0
     gain: int = 0
+    colour: int = 0
+    colour_level: int = 0
 
     def __post_init__(self) -> None:
         """Reject what no decoder could build."""
@@ -97,12 +115,19 @@ class CoreConfig:
             ("prior", 0, 255),
             ("tile", 0, 15),
             ("gain", -64, 63),
+            ("colour", 0, MAX_COLOUR),
+            ("colour_level", 0, 9),
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or not low <= value <= high:
                 raise InputError(
                     f"core network {name}: expected an integer in {low}..{high}, got {value!r}"
                 )
+        if self.colour_level + self.colour > self.levels or (self.colour_level and not self.colour):
+            raise InputError(
+                f"core network colour: expected grids at some of {self.levels} levels, got "
+                f"{self.colour} from level {self.colour_level} on"
+            )
         if 0 < self.block < 3:
             raise InputError(f"core network block: expected 0 or 3..8, got {self.block}")
         if self.prior not in (0, *PRIORS):
@@ -125,12 +150,30 @@ class CoreConfig:
 
     # -- shapes ----------------------------------------------------------------------------
 
-    def level_shapes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Rows and columns of every grid of a signal or a tile of this size, level 0 first."""
-        return [(-(-height // 2**level), -(-width // 2**level)) for level in range(self.levels)]
+    @property
+    def grids(self) -> int:
+        """Number of grids: one a level, numbered by it, then the colour grids."""
+        return self.levels + self.colour
 
-    def side(self, level: int) -> int:
-        """Side of the blocks that the grid of a level is coded in: larger than any grid without.
+    @property
+    def grid_levels(self) -> list[int]:
+        """The level of every grid."""
+        return [self.level_of(grid) for grid in range(self.grids)]
+
+    def level_of(self, grid: int) -> int:
+        """The level of a grid."""
+        return grid if grid < self.levels else self.colour_level + grid - self.levels
+
+    def parent(self, grid: int) -> int | None:
+        """The next coarser grid of the same pyramid, which is coded before; None: there is none."""
+        return None if grid + 1 in (self.levels, self.grids) else grid + 1
+
+    def grid_shapes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Rows and columns of every grid of a signal or a tile of this size."""
+        return [(-(-height // 2**level), -(-width // 2**level)) for level in self.grid_levels]
+
+    def side(self, grid: int) -> int:
+        """Side of the blocks that a grid is coded in: larger than any grid without blocks.
 
         The finest grids, which hold most of the bits, have large blocks, whose latents know more
         of their neighbours; every second level halves them, down to 32: passes of small grids
@@ -138,7 +181,7 @@ class CoreConfig:
         """
         if not self.block:
             return WHOLE
-        return 1 << max(min(self.block, LEAST_BLOCK), self.block - level // 2)
+        return 1 << max(min(self.block, LEAST_BLOCK), self.block - self.level_of(grid) // 2)
 
     @property
     def window(self) -> tuple[int, ...]:
@@ -152,7 +195,7 @@ class CoreConfig:
 
     def latents(self, height: int, width: int) -> int:
         """Latents of all grids together."""
-        return sum(rows * cols for rows, cols in self.level_shapes(height, width))
+        return sum(rows * cols for rows, cols in self.grid_shapes(height, width))
 
     @property
     def tiled_levels(self) -> int:
@@ -173,14 +216,16 @@ class CoreConfig:
         return tiles + (self.tiled_levels < self.levels)
 
     def segments(self, height: int, width: int) -> list[Segment]:
-        """The segments in coding order: the levels of the whole image, then tiles row by row."""
+        """The segments in coding order: grids of the whole image, then tiles row by row."""
         tiled = self.tiled_levels
-        shared = range(tiled, self.levels)
-        found = [Segment(0, 0, height, width, shared)] if shared else []
+        levels = list(enumerate(self.grid_levels))
+        shared = tuple(grid for grid, level in levels if level >= tiled)
+        found = [Segment(0, 0, height, width, shared, self)] if shared else []
         if tiled:
             side = 1 << self.tile
+            cut = tuple(grid for grid, level in levels if level < tiled)
             found += [
-                Segment(top, left, min(side, height - top), min(side, width - left), range(tiled))
+                Segment(top, left, min(side, height - top), min(side, width - left), cut, self, True)
                 for top in range(0, height, side)
                 for left in range(0, width, side)
             ]
@@ -197,15 +242,15 @@ class CoreConfig:
         shapes["context.hidden"] = (w, w)
         shapes["context.hidden_bias"] = (w,)
         shapes["context.out"] = (2, w)
-        shapes["context.level"] = (2, self.levels)
+        shapes["context.level"] = (2, self.grids)
         if self.levels > 1:
             shapes["kernel"] = (self.levels - 1, TAPS)
-        shapes["filter"] = (self.levels, TAPS)
-        shapes["tail.weight"] = (self.hidden, self.levels)
+        shapes["filter"] = (self.grids, TAPS)
+        shapes["tail.weight"] = (self.hidden, self.grids)
         shapes["tail.bias"] = (self.hidden,)
         shapes["output.weight"] = (channels, self.hidden)
         shapes["output.bias"] = (channels,)
-        shapes["skip"] = (channels, self.levels)
+        shapes["skip"] = (channels, self.grids)
         for number in range(self.residuals):
             shapes[f"residual{number}.weight"] = (channels, channels, 3, 3)
             shapes[f"residual{number}.bias"] = (channels,)
@@ -226,9 +271,11 @@ class CoreConfig:
         A latent costs the context network and two filters of 7 taps, each
         sample of each upsampling 8, a pixel the synthesis.
         """
-        shapes = self.level_shapes(lengths["y"], lengths["x"])
+        shapes = self.grid_shapes(lengths["y"], lengths["x"])
         sizes = [rows * cols for rows, cols in shapes]
-        upsampled = sum(level * size for level, size in enumerate(reversed(sizes)))
-        synthesis = self.hidden * (self.levels + channels) + channels * self.levels
+        # A stage that ends at a level is passed by every grid that is coarser.
+        coarser = [sum(level > n for level in self.grid_levels) for n in range(self.levels)]
+        upsampled = sum(sizes[n] * count for n, count in enumerate(coarser))
+        synthesis = self.hidden * (self.grids + channels) + channels * self.grids
         synthesis += self.residuals * 9 * channels * channels
         return sum(sizes) * (self.context_macs + 14) + 8 * upsampled + sizes[0] * synthesis

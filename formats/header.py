@@ -51,10 +51,10 @@ class NetworkFamily(IntEnum):
     """Core fusion: weights and coded latent grids (`CoreConfig`); images only."""
 
 
-TABLE_SETS = {NetworkFamily.RANK: 1, NetworkFamily.CORE: 4}
+TABLE_SETS = {NetworkFamily.RANK: 1, NetworkFamily.CORE: 5}
 """Number of the frequency tables and of the way in which symbols are coded. Before the first
 release core fusion had another order (set 1), no levels coded in full (2), another fixed point and
-priors for blocks (3)."""
+priors for blocks (3), no colour grids (4)."""
 
 
 @dataclass(frozen=True)
@@ -238,13 +238,14 @@ def _write_rank(out: Writer, net: NetworkConfig) -> None:
 def _write_core(out: Writer, net: CoreConfig) -> None:
     out.u8(net.levels).u8(net.hidden).u8(net.residuals).u8(net.width)
     out.u8(net.block).u8(net.prior).u8(net.tile).u8(net.gain + 64)
+    out.u8(net.colour_level << 4 | net.colour)
 
 
 def _read_core(read: Reader) -> CoreConfig:
     levels, hidden = read.u8("levels"), read.u8("hidden units")
     residuals, width = read.u8("residual layers"), read.u8("context width")
     block, prior, tile = read.u8("block"), read.u8("prior"), read.u8("tile")
-    gain = read.u8("gain") - 64
+    gain, colour = read.u8("gain") - 64, read.u8("colour grids")
     if prior not in (0, *PRIORS):
         raise VersionError(
             f"header: prior {prior}; this library knows {(0, *PRIORS)}: a later version of the "
@@ -260,6 +261,8 @@ def _read_core(read: Reader) -> CoreConfig:
             prior=prior,
             tile=tile,
             gain=gain,
+            colour=colour & 15,
+            colour_level=colour >> 4,
         )
     except InputError as error:
         raise CorruptError(f"header: {error}") from error

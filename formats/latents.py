@@ -1,16 +1,14 @@
 """Latents of one segment <-> one range-coded stream.
 
-One walk, `_walk`, visits the levels from the coarsest to the finest and in each the passes of
-`formats/blocks.py`; encoder, decoder and estimate differ only in what they do with a pass, so
+One walk, `_walk`, visits the grids from the last to the first, so that each comes after the coarser
+one it depends on, and in each the passes of `formats/blocks.py`; encoder, decoder and estimate differ only in what they do with a pass, so
 they cannot disagree about what comes when. All latents of a pass are coded by one call.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,11 +26,13 @@ __all__ = [
     "decode_by_passes",
     "decode_segment",
     "encode_segment",
-    "level_bits",
-    "lossy_levels",
+    "grid_bits",
+    "lossy_grids",
 ]
 
 Grid = npt.NDArray[np.int32]
+Grids = Mapping[int, npt.NDArray[np.integer[Any]]]
+NOTHING: Mapping[int, Grid] = {}
 Codes = npt.NDArray[np.intp]
 
 MAX_LATENT = (MEAN_LIMIT >> MEAN_BITS) + latent_support(LATENT_SCALES - 1)
@@ -99,198 +99,181 @@ def _write(
 
 def _walk(
     network: ContextNetwork,
-    shapes: Sequence[tuple[int, ...]],
-    first: int,
-    above: Grid | None,
-    code: Callable[[_Coded, Codes], Codes],
-    given: Sequence[Grid] | None = None,
-    after_level: Callable[[], None] = lambda: None,
-) -> list[Grid]:
+    shapes: Mapping[int, tuple[int, ...]],
+    known: Mapping[int, Grid],
+    code: Callable[[int, _Coded, Codes], Codes],
+    given: Mapping[int, Grid] | None = None,
+) -> dict[int, Grid]:
     """Visit every pass in coding order; the latents are what `code` returns.
 
     Args:
-        network, first, above: as for `encode_segment`.
-        shapes: of the grids, finest first.
-        code: gets what is coded of a pass and the values of `given` at its positions.
+        network, known: as for `encode_segment`.
+        shapes: of the grids, by number.
+        code: gets the grid's number, what is coded of a pass and the values of `given` at its
+            positions.
         given: None if there are none: the values then mean nothing.
-        after_level: called after each.
     """
-    scratch, found = Scratch(), list[Grid]()
-    for number, (rows, columns) in reversed(list(enumerate(shapes))):
-        known = BlockGrid((rows, columns), network.config.side(first + number), above)
-        planes = None if given is None else known.split(given[number])
-        for step in known.passes():
-            mean, scale = network.predict(step, first + number, scratch)
+    scratch, found = Scratch(), dict(known)
+    for number in sorted(shapes, reverse=True):
+        parent = network.config.parent(number)
+        above = None if parent is None else found[parent]
+        grid = BlockGrid(shapes[number], network.config.side(number), above)
+        planes = None if given is None else grid.split(given[number])
+        for step in grid.passes():
+            mean, scale = network.predict(step, number, scratch)
             coded = _coded(mean, scale, step.inside)
             values = coded.nearest if planes is None else step.of(planes).reshape(-1)
-            known.put(step, code(coded, values))
-        above = known.grid()
-        found.append(above)
-        after_level()
-    return found[::-1]
+            grid.put(step, code(number, coded, values))
+        found[number] = grid.grid()
+    return {number: found[number] for number in sorted(shapes)}
 
 
-def _own(
-    network: ContextNetwork,
-    grids: Sequence[npt.NDArray[np.integer[Any]]],
-    first: int,
-    above: Grid | None,
-) -> list[Grid]:
+def _own(network: ContextNetwork, grids: Grids, known: Mapping[int, Grid]) -> dict[int, Grid]:
     """The grids, checked, in the range where no difference overflows."""
-    shapes = [grid.shape for grid in (*grids, *([] if above is None else [above]))]
-    left = network.config.levels - first
-    if (
-        not grids
-        or (len(grids) >= left if above is not None else len(grids) != left)
-        or any(len(shape) != 2 or 0 in shape for shape in shapes)
-        or any(
-            coarse != (-(-fine[0] // 2), -(-fine[1] // 2))
-            for fine, coarse in itertools.pairwise(shapes)
-        )
-    ):
-        count = f"{left}" if above is None else f"fewer than {left}, and the next coarser one,"
-        raise InputError(
-            f"latents: expected {count} grids from level {first} on, each half the size of the one "
-            f"before, got shapes {shapes}"
-        )
-    return [np.clip(grid, -MAX_LATENT, MAX_LATENT).astype(np.int32) for grid in grids]
+    config = network.config
+    shapes = {number: grid.shape for number, grid in (*grids.items(), *known.items())}
+    if not grids or any(number not in range(config.grids) for number in shapes):
+        raise InputError(f"latents: expected some of {config.grids} grids, got {sorted(shapes)}")
+    for number in grids:
+        shape, parent = shapes[number], config.parent(number)
+        if len(shape) != 2 or 0 in shape:
+            raise InputError(f"latents: expected a grid, got the shape {shape}")
+        half = -(-shape[0] // 2), -(-shape[1] // 2)
+        if parent is not None and shapes.get(parent) != half:
+            raise InputError(
+                f"latents: grid {number}, {shape}, needs grid {parent}, half the size, "
+                f"got {shapes.get(parent)}"
+            )
+    return {n: np.clip(g, -MAX_LATENT, MAX_LATENT).astype(np.int32) for n, g in grids.items()}
+
+
+def _shapes_of(grids: Mapping[int, Grid]) -> dict[int, tuple[int, ...]]:
+    return {number: grid.shape for number, grid in grids.items()}
 
 
 def encode_segment(
-    network: ContextNetwork,
-    grids: Sequence[npt.NDArray[np.integer[Any]]],
-    first: int = 0,
-    above: Grid | None = None,
-) -> tuple[bytes, list[Grid]]:
+    network: ContextNetwork, grids: Grids, known: Mapping[int, Grid] = NOTHING
+) -> tuple[bytes, dict[int, Grid]]:
     """Code the latents of one segment.
 
     Args:
         network: the unit's context network.
-        grids: integer grids, each half the size of the one before. They are not changed.
-        first: level of the first one.
-        above: the part of the grid of the next coarser level that lies over the segment, as the
-            decoder has it; None if there is no coarser level.
+        grids: integer grids, by number. They are not changed.
+        known: those from elsewhere that are the parents of some (`CoreConfig.parent`): the parts
+            that lie over the segment, as the decoder has them.
 
     Returns:
         The stream, and the grids as the decoder will see them: a latent becomes its prediction
-        where the network says that nothing is coded (`lossy_levels` tells where that matters),
+        where the network says that nothing is coded (`lossy_grids` tells where that matters),
         and is clamped to the reach of its table.
 
     Raises:
-        InputError: the grids' number or shapes do not fit.
+        InputError: grids are missing, or their shapes do not fit.
     """
-    own = _own(network, grids, first, above)
+    own = _own(network, grids, known)
     coder = LatentEncoder()
-    code = partial(_write, coder.encode)
-    seen = _walk(network, [grid.shape for grid in own], first, above, code, own)
+    seen = _walk(network, _shapes_of(own), known, lambda _, *a: _write(coder.encode, *a), own)
     return coder.done(), seen
 
 
-def lossy_levels(
-    network: ContextNetwork,
-    grids: Sequence[npt.NDArray[np.integer[Any]]],
-    first: int = 0,
-    above: Grid | None = None,
-) -> tuple[int, list[Grid]]:
+def lossy_grids(
+    network: ContextNetwork, grids: Grids, known: Mapping[int, Grid] = NOTHING
+) -> tuple[int, dict[int, Grid]]:
     """Find out where skipping latents of scale index 0 would lose some.
 
     Args:
-        network: one that codes no level in full.
-        grids, first, above: as for `encode_segment`.
+        network: one that codes no grid in full.
+        grids, known: as for `encode_segment`.
 
     Returns:
-        Bit l: a latent of level l is not the prediction although the network is certain of it;
-        and the grids as a decoder sees them if all those levels are coded in full.
+        Bit n: a latent of grid n is not the prediction although the network is certain of it;
+        and the grids as a decoder sees them if all those grids are coded in full.
 
     Raises:
         InputError: as `encode_segment`.
     """
-    lossy = [False]
+    lossy = set[int]()
 
-    def look(coded: _Coded, values: Codes) -> Codes:
+    def look(number: int, coded: _Coded, values: Codes) -> Codes:
         if coded.places is None:
             return _write(lambda *_: None, coded, values)
         skipped = np.ones(len(values), bool)
         skipped[coded.places] = False
         residuals = np.clip(values - coded.nearest, -_REACH[1], _REACH[1])
-        lossy[-1] |= bool(residuals[skipped].any())
+        if residuals[skipped].any():
+            lossy.add(number)
         kept = coded.nearest + residuals
         return np.where(skipped, kept, _write(lambda *_: None, coded, values))
 
-    own = _own(network, grids, first, above)
-    shapes = [grid.shape for grid in own]
-    seen = _walk(network, shapes, first, above, look, own, lambda: lossy.append(False))
-    levels = enumerate(lossy[-2::-1], first)  # the walk is from the coarsest to the finest
-    return sum(found << level for level, found in levels), seen
+    own = _own(network, grids, known)
+    seen = _walk(network, _shapes_of(own), known, look, own)
+    return sum(1 << number for number in lossy), seen
 
 
 def decode_segment(
     network: ContextNetwork,
-    shapes: Sequence[tuple[int, int]],
+    shapes: Mapping[int, tuple[int, int]],
     data: bytes,
     where: str,
-    first: int = 0,
-    above: Grid | None = None,
-) -> list[Grid]:
+    known: Mapping[int, Grid] = NOTHING,
+) -> dict[int, Grid]:
     """Inverse of `encode_segment`, in machine code where it is there (`formats/native.py`).
 
     Args:
         network: the unit's context network.
-        shapes: of the segment's grids, limits already checked.
+        shapes: of the segment's grids, by number, limits already checked.
         data: the segment's stream.
         where: for error messages.
-        first, above: as for `encode_segment`.
+        known: as for `encode_segment`.
 
     Returns:
-        The grids, (h, w) int32 each, finest first.
+        The grids, (h, w) int32 each, by number.
 
     Raises:
         CorruptError: the stream is not one that an encoder writes for these grids.
     """
     if type(network) is ContextNetwork and (instructions := native.native_on()):
-        return native.decode_segment(network, shapes, data, where, first, above, instructions)
-    return decode_by_passes(network, shapes, data, where, first, above)
+        return native.decode_segment(network, shapes, data, where, known, instructions)
+    return decode_by_passes(network, shapes, data, where, known)
 
 
 def decode_by_passes(
     network: ContextNetwork,
-    shapes: Sequence[tuple[int, int]],
+    shapes: Mapping[int, tuple[int, int]],
     data: bytes,
     where: str,
-    first: int = 0,
-    above: Grid | None = None,
-) -> list[Grid]:
+    known: Mapping[int, Grid] = NOTHING,
+) -> dict[int, Grid]:
     """`decode_segment` by numpy, the reference; the network may predict in another way."""
     coder = LatentDecoder(data, where)
     grids = _walk(
-        network, shapes, first, above, lambda coded, _: coded.place(coder.decode(coded.keys))
+        network, shapes, known, lambda _, coded, __: coded.place(coder.decode(coded.keys))
     )
     coder.finish()
     return grids
 
 
-def level_bits(
-    network: ContextNetwork,
-    grids: Sequence[npt.NDArray[np.integer[Any]]],
-    first: int = 0,
-    above: Grid | None = None,
-) -> list[float]:
-    """Bits that the tables spend on the latents of each level, finest first.
+def grid_bits(
+    network: ContextNetwork, grids: Grids, known: Mapping[int, Grid] = NOTHING
+) -> dict[int, float]:
+    """Bits that the tables spend on the latents of each grid, by number.
 
     Args:
-        network, grids, first, above: as for `encode_segment`.
+        network, grids, known: as for `encode_segment`.
 
     Together they are what `encode_segment` takes, but for a few words.
 
     Raises:
         InputError: as `encode_segment`.
     """
-    bits = [0.0]
+    bits = dict.fromkeys(grids, 0.0)
 
-    def emit(keys: Codes, residuals: npt.NDArray[np.int32]) -> None:
-        bits[-1] += latent_bits(keys, residuals)
+    def price(number: int, coded: _Coded, values: Codes) -> Codes:
+        def emit(keys: Codes, residuals: npt.NDArray[np.int32]) -> None:
+            bits[number] += latent_bits(keys, residuals)
 
-    own = _own(network, grids, first, above)
-    shapes = [grid.shape for grid in own]
-    _walk(network, shapes, first, above, partial(_write, emit), own, lambda: bits.append(0.0))
-    return bits[-2::-1]  # the walk is from the coarsest level to the finest
+        return _write(emit, coded, values)
+
+    own = _own(network, grids, known)
+    _walk(network, _shapes_of(own), known, price, own)
+    return bits

@@ -8,7 +8,7 @@ it finds GCC or Clang and Python's headers. Without it numpy decodes.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -106,7 +106,7 @@ class _Weights:
         bias: of the first layer.
         hidden, hidden_bias: with the residual connection.
         out: (width, 2).
-        level: (2, levels) in the units of `out`'s sums.
+        level: (2, grids) in the units of `out`'s sums.
     """
 
     first: npt.NDArray[np.float32]
@@ -150,13 +150,12 @@ def _tables() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], Integers]:
 
 def decode_segment(
     network: ContextNetwork,
-    shapes: Sequence[tuple[int, int]],
+    shapes: Mapping[int, tuple[int, int]],
     data: bytes,
     where: str,
-    first: int,
-    above: Grid | None,
+    known: Mapping[int, Grid],
     instructions: str,
-) -> list[Grid]:
+) -> dict[int, Grid]:
     """As `formats.latents.decode_segment`, with one of `instruction_sets`.
 
     It refuses the same streams, at times with another message: numpy asks the range coder first.
@@ -166,8 +165,10 @@ def decode_segment(
     start = [int(word) for word in words[:2]] + [0, 0]
     # low, range, point, steps, symbols: formats/SPEC.md, section 6.
     coder = np.array([0, 2**64 - 1, start[0] << 32 | start[1], 0, 0], np.uint64)
-    found = list[Grid]()
-    for number, shape in reversed(list(enumerate(shapes, first))):
+    found = dict(known)
+    for number in sorted(shapes, reverse=True):
+        shape, parent = shapes[number], network.config.parent(number)
+        above = None if parent is None else found[parent]
         grid = np.empty(shape, np.int32)
         status = _native.decode_level(
             coder,
@@ -185,10 +186,9 @@ def decode_segment(
             numbers_of(_native)[instructions],
         )
         _check(status, len(data), where)
-        above = grid
-        found.append(grid)
+        found[number] = grid
     _finish(coder, len(data), where)
-    return found[::-1]
+    return {number: found[number] for number in sorted(shapes)}
 
 
 def _check(status: int, size: int, where: str) -> None:

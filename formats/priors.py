@@ -4,8 +4,9 @@ Networks of different pictures resemble each other; a file that names a prior co
 differences, most of which are zero. A prior is part of the format: its integers never change, a
 better one gets a new number. `tools/train_prior.py` makes them. Number 0 is "all zeros".
 
-A prior is trained with seven levels and three channels. For more levels, what belongs to the
-coarsest one is repeated; for fewer, the coarser ones are left out. A grey picture starts from the
+A prior is trained with seven levels, colour grids at some of them, and three channels. For more
+levels, what belongs to the coarsest one is repeated; for fewer, the coarser ones are left out, and
+so are the colour grids of a picture without. A grey picture starts from the
 weights of green, alpha from zero; 3x3 layers of other than three channels start from zero.
 """
 
@@ -30,14 +31,8 @@ __all__ = ["PRIORS", "PriorTensor", "check_prior", "prior_shape", "prior_tensors
 PRIORS: tuple[int, ...] = (1, 2)
 """Numbers of the priors that this version knows, besides 0."""
 
-LEVEL_AXIS = {
-    "context.level": 1,
-    "kernel": 0,
-    "filter": 0,
-    "tail.weight": 1,
-    "skip": 1,
-}
-"""Axis of a tensor that runs over levels (`kernel`: over the stages between them)."""
+GRID_AXIS = {"context.level": 1, "filter": 0, "tail.weight": 1, "skip": 1}
+"""Axis of a tensor that runs over grids."""
 BY_CHANNEL = ("output.weight", "output.bias", "skip")
 """Tensors whose first axis runs over channels."""
 
@@ -68,16 +63,18 @@ def _load(number: int) -> dict[str, Any]:
 
 
 def prior_shape(number: int) -> dict[str, Any]:
-    """The fields of `CoreConfig` that a prior fixes besides `block`, 0: hidden and width."""
+    """The fields of `CoreConfig` that a prior is made for besides `block`, 0: units of both
+    networks, and the colour grids, which may be left out."""
     stored = _load(number)
-    return {name: stored[name] for name in ("hidden", "width")}
+    return {name: stored[name] for name in ("hidden", "width", "colour", "colour_level")}
 
 
 def check_prior(config: CoreConfig) -> None:
     """Refuse a configuration that its prior was not made for.
 
     Raises:
-        InputError: it has other dimensions than the prior's networks, or grids of many blocks.
+        InputError: it has other dimensions than the prior's networks, other colour grids, or
+            grids of many blocks.
     """
     if not config.prior:
         return
@@ -87,6 +84,8 @@ def check_prior(config: CoreConfig) -> None:
             f"got {config.block}"
         )
     for name, wanted in prior_shape(config.prior).items():
+        if name.startswith("colour") and not config.colour:
+            continue
         if getattr(config, name) != wanted:
             raise InputError(
                 f"core network {name}: prior {config.prior} is for {wanted}, "
@@ -98,17 +97,19 @@ def prior_tensors(config: CoreConfig, channels: int) -> dict[str, PriorTensor]:
     """The start of every tensor that has one; the others start from zero."""
     if not config.prior:
         return {}
-    stored = _load(config.prior)["tensors"]
-    found = {}
+    entry, found = _load(config.prior), {}
+    stored, levels = entry["tensors"], entry["levels"]
+    grids = [min(level, levels - 1) for level in range(config.levels)]
+    grids += range(levels, levels + config.colour)
     for spec in config.tensors({}, channels):
         if spec.name not in stored:
             continue
         entry = stored[spec.name]
         values = np.array(entry["values"], dtype=np.int64).reshape(entry["shape"])
-        if spec.name in LEVEL_AXIS:
-            axis = LEVEL_AXIS[spec.name]
-            wanted = np.minimum(np.arange(spec.shape[axis]), values.shape[axis] - 1)
-            values = values.take(wanted, axis=axis)
+        if spec.name in GRID_AXIS:
+            values = values.take(grids, axis=GRID_AXIS[spec.name])
+        if spec.name == "kernel":  # the stages between levels
+            values = values[[min(stage, levels - 2) for stage in range(config.levels - 1)]]
         if spec.name in BY_CHANNEL and channels == 1:
             values = values[1:2]
         if spec.name in BY_CHANNEL and channels == 4:

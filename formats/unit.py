@@ -1,14 +1,14 @@
 """A unit of core fusion: weights, then the latents of every segment as a stream of its own.
 
-Payload: unit number, one (table id, step exponent) pair per tensor, the levels that are coded in
+Payload: unit number, one (table id, step exponent) pair per tensor, the grids that are coded in
 full, the length of the weights' stream, that stream, the length of every segment's stream, those
 streams (formats/SPEC.md, 9.5).
-A tile needs the coarse levels of the whole image, and no other tile.
+A tile needs the coarse grids of the whole image, and no other tile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,12 +21,13 @@ from formats.core import CoreConfig, Segment
 from formats.cursor import Reader, Writer
 from formats.errors import CorruptError, InputError
 from formats.header import Header
-from formats.latents import decode_segment, encode_segment, lossy_levels
+from formats.latents import decode_segment, encode_segment, lossy_grids
 from formats.weights import CodedTensor, pack_tensors, read_entries, unpack_tensors
 
 __all__ = ["CoreUnit", "pack_core_unit", "unpack_core_unit"]
 
 Grid = npt.NDArray[np.int32]
+Grids = dict[int, Grid]
 T = TypeVar("T")
 
 
@@ -39,7 +40,7 @@ class CoreUnit:
         tensors: all weight tensors in coding order.
         network: the context network they hold.
         height, width: pixels of the image.
-        segments: in coding order: the coarse levels of the whole image if there are tiles.
+        segments: in coding order: first the coarse grids of the whole image if there are tiles.
         streams: their range-coded latents.
         name: the file's path, if it has one; errors start with it.
     """
@@ -53,12 +54,12 @@ class CoreUnit:
     streams: list[bytes]
     name: str = ""
 
-    def segment(self, index: int, above: Grid | None = None) -> list[Grid]:
-        """Decode the latents of one segment: (h, w) int32 grids, finest first.
+    def segment(self, index: int, shared: Mapping[int, Grid] | None = None) -> Grids:
+        """Decode the latents of one segment: (h, w) int32 grids, by number.
 
         Args:
             index: its number.
-            above: the whole image's grid of the next coarser level; only tiles have one.
+            shared: the whole image's coarse grids, by number; what a tile needs.
 
         Raises:
             CorruptError: its stream is not one that an encoder writes.
@@ -67,43 +68,48 @@ class CoreUnit:
         if not 0 <= index < len(self.segments):
             raise InputError(f"segment: expected 0..{len(self.segments) - 1}, got {index}")
         box = self.segments[index]
-        if (above is None) != (box.levels.stop == self.network.config.levels):
-            raise InputError(f"segment {index}: a tile, and only a tile, needs the coarser grid")
+        known = self._known(box, {} if shared is None else shared)
         where = f"unit {self.number}, segment {index}"
         return decode_segment(
             self.network,
             box.shapes(),
             self.streams[index],
             f"{self.name}: {where}" if self.name else where,
-            box.levels.start,
-            None if above is None else above[box.crop(box.levels.stop)],
+            known,
         )
+
+    def _known(self, box: Segment, shared: Mapping[int, Grid]) -> Grids:
+        """The parts of the whole image's grids that lie over a segment."""
+        missing = [grid for grid in box.parents() if grid not in shared]
+        if missing:
+            raise InputError(f"segment: a tile needs the grids {missing} of the whole image")
+        return {grid: shared[grid][box.crop(grid)] for grid in box.parents()}
 
     def decode(
         self, wanted: Callable[[Segment], bool] = lambda box: True
-    ) -> Iterator[tuple[Segment, list[Grid], Grid | None]]:
+    ) -> Iterator[tuple[Segment, Grids, Grids]]:
         """Decode segment by segment.
 
         Args:
             wanted: whether a tile is; what belongs to the whole image always is.
 
         Yields:
-            The segment, its grids and the coarser grid that it was coded with.
+            The segment, its grids and those of the whole image that it was coded with.
 
         Raises:
             CorruptError: a stream is not one that an encoder writes.
         """
-        above = None
+        shared: Grids = {}
         for index, box in enumerate(self.segments):
-            if self.network.config.tile and not box.levels.start and not wanted(box):
+            if box.tile and not wanted(box):
                 continue
-            grids = self.segment(index, above)
-            yield box, grids, None if above is None else above[box.crop(box.levels.stop)]
-            if box.levels.start:
-                above = grids[0]
+            grids = self.segment(index, shared)
+            yield box, grids, self._known(box, shared)
+            if not box.tile:
+                shared = grids
 
     def grids(self, wanted: Callable[[Segment], bool] = lambda box: True) -> list[Grid]:
-        """Decode the latents: (h, w) int32 grids of the whole image, level 0 first.
+        """Decode the latents: (h, w) int32 grids of the whole image, level 0 first, colour last.
 
         Args:
             wanted: tiles for which this is False stay zero.
@@ -112,12 +118,12 @@ class CoreUnit:
             CorruptError: a stream is not one that an encoder writes.
         """
         if not self.network.config.tile:
-            return self.segment(0)
-        shapes = self.network.config.level_shapes(self.height, self.width)
+            return list(self.segment(0).values())
+        shapes = self.network.config.grid_shapes(self.height, self.width)
         whole = [np.zeros(shape, np.int32) for shape in shapes]
         for box, grids, _ in self.decode(wanted):
-            for level, grid in zip(box.levels, grids, strict=True):
-                whole[level][box.crop(level)] = grid
+            for number, grid in grids.items():
+                whole[number][box.crop(number)] = grid
         return whole
 
     def verify(self) -> None:
@@ -157,7 +163,7 @@ def pack_core_unit(
         number: its number in the file.
         config: the network.
         tensors: all weight tensors in coding order (`CoreConfig.tensors`).
-        grids: integer latents of the whole image, `config.level_shapes(height, width)`.
+        grids: integer latents of the whole image, `config.grid_shapes(height, width)`.
         height, width: pixels of the image.
 
     Returns:
@@ -170,24 +176,23 @@ def pack_core_unit(
             byte.
     """
     by_name = _named(config, tensors)
-    shapes = config.level_shapes(height, width)
+    shapes = config.grid_shapes(height, width)
     if [grid.shape for grid in grids] != shapes:
         raise InputError(f"unit: expected grids {shapes}, got {[g.shape for g in grids]}")
     entries, stream = pack_tensors(tensors)
     seen = [np.zeros(shape, np.int32) for shape in shapes]
 
-    def each(visit: Callable[..., tuple[T, list[Grid]]], network: ContextNetwork) -> Iterator[T]:
+    def each(visit: Callable[..., tuple[T, Grids]], network: ContextNetwork) -> Iterator[T]:
         for box in config.segments(height, width):
-            parts = [grids[level][box.crop(level)] for level in box.levels]
-            end = box.levels.stop
-            above = seen[end][box.crop(end)] if end < config.levels else None
-            found, own = visit(network, parts, box.levels.start, above)
-            for level, part in zip(box.levels, own, strict=True):
-                seen[level][box.crop(level)] = part
+            parts = {grid: grids[grid][box.crop(grid)] for grid in box.grids}
+            known = {grid: seen[grid][box.crop(grid)] for grid in box.parents()}
+            found, own = visit(network, parts, known)
+            for grid, part in own.items():
+                seen[grid][box.crop(grid)] = part
             yield found
 
     full = 0
-    for lossy in each(lossy_levels, ContextNetwork(config, by_name)):
+    for lossy in each(lossy_grids, ContextNetwork(config, by_name)):
         full |= lossy
     streams = list(each(encode_segment, ContextNetwork(config, by_name, full)))
     out = Writer().varint(number).raw(entries).varint(full).varint(len(stream)).raw(stream)
@@ -221,10 +226,10 @@ def unpack_core_unit(
     _check_latents(number, config, header.height, header.width, len(payload))
     read = Reader(payload, where, base)
     entries = read_entries(read, number, specs)
-    full = read.varint("levels coded in full")
-    if full >> config.levels:
+    full = read.varint("grids coded in full")
+    if full >> config.grids:
         raise CorruptError(
-            f"{where}: levels coded in full: expected a mask of {config.levels} bits, got {full:#x}"
+            f"{where}: grids coded in full: expected a mask of {config.grids} bits, got {full:#x}"
         )
     stream = read.take(read.varint("length of the weights"), "weights")
     tensors = unpack_tensors(stream, specs, entries, f"{where}, weights")

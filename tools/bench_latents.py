@@ -88,7 +88,7 @@ def main() -> None:
     args = parser.parse_args()
     config = CoreConfig(levels=args.levels, width=args.context, block=args.block)
     net = network(config, args.scale)
-    shapes = config.level_shapes(args.height, args.width)
+    shapes = config.grid_shapes(args.height, args.width)
     grids = drawn(net, shapes)
     data, seen = encode_segment(net, grids)
     if any(not np.array_equal(a, b) for a, b in zip(seen, grids, strict=True)):

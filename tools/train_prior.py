@@ -29,7 +29,7 @@ from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_loop import CoreFitter
 from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
-from codec.network.presets import latent_gain
+from codec.network.presets import COLOUR, latent_gain
 from formats.atomic import write_bytes
 from formats.context import CONTEXT_BITS
 from formats.core import CoreConfig
@@ -105,6 +105,7 @@ def main() -> None:
         width=args.width,
         prior=args.start,
         gain=latent_gain(args.lam),
+        **COLOUR,
     )
     lengths = {"y": target.shape[1], "x": target.shape[2]}
     net = CoreCoordX(config, lengths, 3)
@@ -135,6 +136,9 @@ def main() -> None:
         "number": args.number,
         "hidden": config.hidden,
         "width": config.width,
+        "levels": config.levels,
+        "colour": config.colour,
+        "colour_level": config.colour_level,
         "lambda": args.lam,
         "tensors": to_integers(fitter.weights()),
     }

@@ -11,7 +11,7 @@ from formats.container import METADATA, Container
 from formats.core import CoreConfig
 from formats.entropy import best_table, table_bits
 from formats.header import Header, MediaKind
-from formats.latents import level_bits
+from formats.latents import grid_bits
 from formats.tables import GAUSSIAN, ZERO
 
 __all__ = ["add_parser"]
@@ -101,20 +101,27 @@ def _network(header: Header, frames: int) -> dict[str, Any]:
 
 
 def _latents(container: Container) -> list[dict[str, Any]]:
-    """Number, bits and zeros of the latents of each level of an image."""
+    """Number, bits and zeros of the latents of each grid of an image."""
     unit = container.core_unit(0)
-    levels = [
-        {"level": level, "latents": 0, "bits": 0.0, "zeros": 0}
-        for level in range(unit.network.config.levels)
+    config = unit.network.config
+    found = [
+        {
+            "grid": grid,
+            "level": level,
+            "colour": grid >= config.levels,
+            "latents": 0,
+            "bits": 0.0,
+            "zeros": 0,
+        }
+        for grid, level in enumerate(config.grid_levels)
     ]
-    for box, grids, above in unit.decode():
-        costs = level_bits(unit.network, grids, box.levels.start, above)
-        for level, grid, bits in zip(box.levels, grids, costs, strict=True):
-            entry = levels[level]
+    for _, grids, known in unit.decode():
+        for number, bits in grid_bits(unit.network, grids, known).items():
+            entry, grid = found[number], grids[number]
             entry["latents"] += grid.size
             entry["bits"] += bits
             entry["zeros"] += int((grid == 0).sum())
-    return levels
+    return found
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -165,7 +172,8 @@ def _text(name: str, found: dict[str, Any]) -> str:
     if found["latents"]:
         lines.append("  latents                       count   bytes  bits/latent  zero")
         lines += [
-            f"    level {entry['level']:<10} {entry['latents']:>20,} {entry['bits'] / 8:>8,.0f} "
+            f"    level {entry['level']:<2}{' colour' if entry['colour'] else '':<8} "
+            f"{entry['latents']:>20,} {entry['bits'] / 8:>8,.0f} "
             f"{entry['bits'] / entry['latents']:>10.3f} "
             f"{100 * entry['zeros'] / entry['latents']:>6.0f}%"
             for entry in found["latents"]
@@ -177,8 +185,9 @@ def _shape(network: dict[str, Any]) -> str:
     """The architecture in a few words."""
     if network["family"] == "core":
         tile = f", tiles of {1 << network['tile']}" if network["tile"] else ""
+        colour = f" + {network['colour']} colour grids" if network["colour"] else ""
         return (
-            f"core fusion, {network['levels']} levels, context {network['width']} wide, tail "
+            f"core fusion, {network['levels']} levels{colour}, context {network['width']} wide, tail "
             f"{network['hidden']} wide + {network['residuals']} residual layers, prior "
             f"{network['prior']}{tile}"
         )

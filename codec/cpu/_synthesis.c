@@ -19,7 +19,7 @@
 #include "_vectors.h"
 
 #define MAX_HIDDEN 64
-#define MAX_FEATURES 11 /* 10 levels and a one */
+#define MAX_FEATURES 16 /* 15 grids and a one */
 #define FEATURE_ROWS 16 /* with rows of zeros, at most */
 #define MAX_CHANNELS 4
 #define MAX_RESIDUALS 4

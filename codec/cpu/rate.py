@@ -47,7 +47,7 @@ def _masks(side: int) -> npt.NDArray[np.float32]:
 class _Rows:
     """Rows of one grid that are evaluated by one call."""
 
-    level: int
+    grid: int
     own: Area
     above: Area | None
     rows: range
@@ -69,14 +69,14 @@ class FusedRate:
     def __init__(self, config: CoreConfig, height: int, width: int, instructions: int) -> None:
         self.config, self.instructions = config, instructions
         self._parts: Sequence[_Rows] = [
-            _Rows(level, own, above, range(own.shape[0]))
-            for level, own, above in areas(config, height, width)
+            _Rows(grid, own, above, range(own.shape[0]))
+            for grid, own, above in areas(config, height, width)
         ]
 
     @staticmethod
     def supports(config: CoreConfig) -> bool:
         """Whether blocks are large enough."""
-        return all(config.side(level) >= LEAST_SIDE for level in range(config.levels))
+        return all(config.side(grid) >= LEAST_SIDE for grid in range(config.grids))
 
     def divided(self, share: float) -> tuple[FusedRate, FusedRate]:
         """Two portions whose results add up; the first has about `share` of the latents."""
@@ -101,16 +101,16 @@ class FusedRate:
         Args, Returns: as `codec.rate.context.ContextRate` takes them and `RateResult` has them.
         """
         assert _rate is not None
-        width, levels = self.config.width, self.config.levels
+        width, grids = self.config.width, self.config.grids
         w = {k.removeprefix("context."): _array(v) for k, v in weights.items()}
         known, slopes = _array(latents), np.zeros(latents.numel(), np.float32)
         window, bias = all_inputs(self.config, w["first"], w["bias"])
         parent = w.get("parent")
         sums = np.zeros(width * (INPUTS + width + 3) + 3)
-        by_level = np.zeros((2, levels), np.float32)
+        by_level = np.zeros((2, grids), np.float32)
         for part in self._parts:
             sums[-3:-1] = 0
-            masks = _masks(self.config.side(part.level))
+            masks = _masks(self.config.side(part.grid))
             _rate.rate_rows(
                 known,
                 slopes,
@@ -125,11 +125,11 @@ class FusedRate:
                 _place(part.own),
                 (0, 0, 0, 0) if part.above is None else _place(part.above),
                 (part.rows.start, part.rows.stop, masks.shape[0]),
-                tuple(w["level"][:, part.level].tolist()),
+                tuple(w["level"][:, part.grid].tolist()),
                 scale,
                 self.instructions,
             )
-            by_level[:, part.level] += sums[-3:-1]
+            by_level[:, part.grid] += sums[-3:-1]
         found = {"level": torch.from_numpy(by_level)}
         sizes = [width * INPUTS, width * width, width, 2 * width]
         parts: tuple[Tensor, ...] = torch.split(

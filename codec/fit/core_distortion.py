@@ -27,7 +27,7 @@ from formats.core import CoreConfig
 __all__ = ["CoreDistortion", "DistortionResult"]
 
 _Synthesised = tuple[Tensor, Tensor, dict[str, Tensor]]
-"""Mean squared error and its gradients: by features (levels, n), and by tensors."""
+"""Mean squared error and its gradients: by features (grids, n), and by tensors."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class DistortionResult:
 
     Attributes:
         mse: scalar tensor, mean over samples in [0, 1].
-        latents: its gradient by level.
+        latents: its gradient by grid.
         weights: and by tensor of the synthesis.
     """
 
@@ -80,7 +80,7 @@ class CoreDistortion:
             if kernel is not None:
                 leaves.append(kernel.requires_grad_())
             grids = [q.detach().requires_grad_() for q in latents]
-            found = bands(kernel, w["filter"])
+            found = bands(kernel, w["filter"], self.config.grid_levels)
             planes = interpolate(grids, found, range(height), range(width), self._windows)
         features = self._features([plane.detach() for plane in planes])
         w = {name: value.detach() for name, value in w.items()}
@@ -138,9 +138,9 @@ class CoreDistortion:
 
     @torch.no_grad()
     def features(self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]) -> Tensor:
-        """What the 1x1 layers see: (levels + 1, height, width)."""
+        """What the 1x1 layers see: (grids + 1, height, width)."""
         _, height, width = self.target.shape
-        found = bands(weights.get("kernel"), weights["filter"])
+        found = bands(weights.get("kernel"), weights["filter"], self.config.grid_levels)
         planes = interpolate(latents, found, range(height), range(width), self._windows)
         return self._features(planes)
 

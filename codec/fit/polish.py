@@ -31,7 +31,7 @@ CELL = 16
 """Side of a cell in latents of the level whose latents move; they do in its inner half."""
 HOPEFUL = 1.0
 """Bits that a move may lose by the model, and still be tried."""
-LEVELS = (0, 1, 2)
+GRIDS = (0, 1, 2)
 """Levels whose latents move, in turn; nearly all of a file's bits are theirs."""
 TURN = 4
 """Rounds of a level before it is the next one's turn."""
@@ -86,7 +86,8 @@ class Polish:
         self.synthesis = {n: w for n, w in weights.items() if n not in self.context}
         self.size = net.height, net.width
         self.price = lam / (net.height * net.width)
-        self.shapes = net.config.level_shapes(*self.size)
+        self.levels = net.config.grid_levels
+        self.shapes = net.config.grid_shapes(*self.size)
         self.random = torch.Generator().manual_seed(0)
 
     @torch.no_grad()
@@ -94,7 +95,7 @@ class Polish:
         """Better latents.
 
         Args:
-            latents: (n,) integers, all levels, finest first.
+            latents: (n,) integers, all grids, finest first.
             rounds: how many times moves are tried.
         """
         if not rounds:
@@ -102,14 +103,14 @@ class Polish:
         best = self._state(latents)
         curvature = self._curvature(latents)
         tried = torch.zeros_like(latents, dtype=torch.bool)
-        levels = [level for level in LEVELS if level < len(self.shapes)]
+        grids = [grid for grid in GRIDS if grid < len(self.shapes)]
         idle = 0
-        while rounds and idle < len(levels):
+        while rounds and idle < len(grids):
             state, moves = best, min(TURN, rounds)
             rounds -= moves
             for _ in range(moves):
-                state = self._round(state, levels[0], curvature, tried)
-            levels = levels[1:] + levels[:1]
+                state = self._round(state, grids[0], curvature, tried)
+            grids = grids[1:] + grids[:1]
             # Errors and bits were put together from cells: look at all of them anew.
             state = self._state(state.latents)
             better = self._cost(state) < self._cost(best)
@@ -128,10 +129,10 @@ class Polish:
         bits = laplace_bits_each(latents, mean, log_scale).clamp_(max=MOST_BITS)
         return _State(latents, error / self.distortion.target.numel(), bits, mean, log_scale)
 
-    def _round(self, state: _State, level: int, curvature: Tensor, tried: Tensor) -> _State:
+    def _round(self, state: _State, grid: int, curvature: Tensor, tried: Tensor) -> _State:
         """Try one move in each cell; those that are kept are in what is returned."""
         change, sign = self._model(state, curvature)
-        cells = _Cells(self.size, self.shapes, level, self.random, change.device)
+        cells = _Cells(self.size, self.shapes, self.levels, grid, self.random, change.device)
         chosen = cells.best(change.masked_fill_(tried, torch.inf), HOPEFUL * self.price)
         if not chosen.numel():
             return state
@@ -163,7 +164,7 @@ class Polish:
         features = self.distortion.features(self.synthesis, grids_of(latents, self.shapes))
         tail = self.distortion.tail(self.synthesis)
         squares = tail.squared_slopes(features.flatten(1)).view(-1, *self.size)
-        found = bands(self.synthesis.get("kernel"), self.synthesis["filter"])
+        found = bands(self.synthesis.get("kernel"), self.synthesis["filter"], self.levels)
         squared = [replace(band, matrix=band.matrix.square()) for band in found]
         with torch.enable_grad():  # the way back of an interpolation with squared weights
             grids = [
@@ -180,8 +181,8 @@ class _Cells:
 
     Args:
         size: of the picture.
-        shapes: of the grids.
-        level: whose latents move.
+        shapes, levels: of the grids.
+        grid: whose latents move.
         random: where the cuts come from.
         device: where the masks are.
     """
@@ -190,11 +191,12 @@ class _Cells:
         self,
         size: tuple[int, int],
         shapes: Sequence[tuple[int, int]],
-        level: int,
+        levels: Sequence[int],
+        grid: int,
         random: torch.Generator,
         device: torch.device,
     ) -> None:
-        side = CELL << level
+        side = CELL << levels[grid]
         starts = torch.randint(side, (2,), generator=random).tolist()
         lines = [torch.arange(length) + start for length, start in zip(size, starts, strict=True)]
         rows, columns = (line // side for line in lines)
@@ -203,11 +205,12 @@ class _Cells:
         self.pixels = (rows[:, None] * self._across + columns).to(device)
         # Latents lie at the first pixel of their square.
         self.latents = torch.cat(
-            [self.pixels[:: 1 << n, :: 1 << n].flatten() for n in range(len(shapes))]
+            [self.pixels[:: 1 << level, :: 1 << level].flatten() for level in levels]
         )
         inner = [(line % side - side // 4) // (side // 2) == 0 for line in lines]
-        both = (inner[0][:, None] & inner[1])[:: 1 << level, :: 1 << level].flatten().to(device)
-        before = sum(h * w for h, w in shapes[:level])
+        stride = 1 << levels[grid]
+        both = (inner[0][:, None] & inner[1])[::stride, ::stride].flatten().to(device)
+        before = sum(h * w for h, w in shapes[:grid])
         self._movable = before + both.nonzero()[:, 0]
 
     def best(self, change: Tensor, limit: float) -> Tensor:

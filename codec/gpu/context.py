@@ -383,7 +383,7 @@ def _addresses(
 ) -> tuple[Tensor, ...]:
     """Of every position of a job: level, own number, number of the parent, known inputs as bits."""
     outside = sum(height * width for height, width in shapes)
-    level = job.levels.argmax(0)
+    level = job.grids.argmax(0)
     target = job.target_numbers
     device = target.device
     starts = [0]

@@ -382,7 +382,7 @@ class FusedInterpolation:
         self._size = 1 << (13 * 2 ** (config.levels - 1) - 7).bit_length()
         down, across = [], []
         start = between = 0
-        for level, (h, w) in enumerate(config.level_shapes(height, width)):
+        for level, (h, w) in enumerate(config.grid_shapes(height, width)):
             kernel = 2**level, -3 * (2**level - 1) - 3 * 2**level
             down.append((start, w, h, w, between, w, height, *kernel))
             across.append((between, w, w, height, level * height * width, width, width, *kernel))

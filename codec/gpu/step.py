@@ -85,7 +85,7 @@ class FusedStep:
         starts, end = {}, 0
         for name, part in parts.named.items():
             starts[name], end = end, end + part.numel()
-        shapes = parts.network.level_shapes(height, width)
+        shapes = parts.network.grid_shapes(height, width)
         self._context = FusedContext(parts.network, parts.jobs, shapes, starts)
         self._interpolation = FusedInterpolation(
             parts.network, height, width, starts, latents.device

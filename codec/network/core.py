@@ -1,6 +1,6 @@
 """Core fusion: latent grids contracted with one interpolation matrix an axis, and a tiny tail.
 
-    F_l = U_y,l  G_l  U_x,l^T         every level l, its grid G_l and the matrices of its axes
+    F_l = U_y,l  G_l  U_x,l^T         every grid G_l and the matrices of its axes
     samples = residuals(W2 relu(W1 F + b1) + S F + b2)
 
 It is CoordX' fusion with a coded core between the branches (docs/architecture.md): each axis is
@@ -58,18 +58,18 @@ class CoreCoordX(WeightStore):
         def initial(spec: TensorSpec) -> Tensor:
             if seed is None:
                 return torch.zeros(spec.shape)
-            return _initial(spec, generator)
+            return _initial(spec, generator, config.levels)
 
         super().__init__(config.tensors(dict(lengths), channels), initial)
         self.config = config
         self.lengths = dict(lengths)
         self.channels = channels
-        shapes = config.level_shapes(lengths["y"], lengths["x"])
+        shapes = config.grid_shapes(lengths["y"], lengths["x"])
         self.latents: list[Tensor] = [torch.zeros(shape) for shape in shapes]
-        """Integer-valued latents by level, (h_l, w_l), finest first."""
+        """Integer-valued latents by grid, (h_l, w_l)."""
 
     def load_latents(self, grids: Sequence[npt.NDArray[np.integer[Any]]]) -> None:
-        """Take integer latents, by level."""
+        """Take integer latents, by grid."""
         device = self.tensor("filter").device
         self.latents = [torch.from_numpy(g.astype(np.float32)).to(device) for g in grids]
 
@@ -97,12 +97,12 @@ class CoreCoordX(WeightStore):
     # -- branches and fusion ---------------------------------------------------------------
 
     def bands(self) -> list[Band]:
-        """The axis matrices of every level; both axes share them."""
+        """The axis matrices of every grid; both axes share them."""
         kernel = self.tensor("kernel") if self.config.levels > 1 else None
-        return bands(kernel, self.tensor("filter"))
+        return bands(kernel, self.tensor("filter"), self.config.grid_levels)
 
     def tail(self) -> Tail:
-        """The 1x1 layers: (levels + 1, n) -> (channels, n)."""
+        """The 1x1 layers: (grids + 1, n) -> (channels, n)."""
         return Tail({name: self.tensor(name) for name in WEIGHTS}, gain_of(self.config))
 
     def residual(self, layer: int) -> tuple[Tensor, Tensor]:
@@ -196,7 +196,7 @@ class CoreCoordX(WeightStore):
         count = self.config.parameters(self.lengths, self.channels)
         return (
             f"core, {self.width}x{self.height}, channels={self.channels}, "
-            f"levels={self.config.levels}, weights={count}"
+            f"levels={self.config.levels}+{self.config.colour}, weights={count}"
         )
 
 
@@ -218,8 +218,10 @@ def _near(coords: Tensor, length: int) -> range:
     return range(start, max(start + 1, min(length, high)))
 
 
-def _initial(spec: TensorSpec, generator: torch.Generator) -> Tensor:
+def _initial(spec: TensorSpec, generator: torch.Generator, levels: int) -> Tensor:
     """Start values: an interpolating pyramid that adds up to grey, and a narrow, blind context.
+
+    The colour grids begin with one that has no brightness.
 
     A context that expects zeros keeps the fine grids sparse; one that expects nothing lets them
     fill up with a coarse copy of the picture in the first steps, for good (docs/experiments.md).
@@ -235,7 +237,9 @@ def _initial(spec: TensorSpec, generator: torch.Generator) -> Tensor:
     if spec.name == "output.bias":
         return torch.full(shape, 0.5)
     if spec.name == "skip":
-        return torch.full(shape, 0.25)
+        found = torch.full(shape, 0.25)
+        found[:, levels:] = 0.25 * torch.tensor([1.0, 0.0, -1.0, 0.0])[: shape[0], None]
+        return found
     if spec.name == "tail.weight":
         return torch.randn(shape, generator=generator) / math.sqrt(shape[1])
     if spec.name in ("context.first", "context.parent", "context.hidden"):

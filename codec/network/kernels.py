@@ -89,26 +89,27 @@ def _convolve(a: Tensor, b: Tensor, spacing: int) -> Tensor:
     return torch.mv(a.index_select(0, place.flatten()).view(place.shape), b)
 
 
-def bands(kernel: Tensor | None, prefilter: Tensor) -> list[Band]:
-    """The matrices of all levels, finest first.
+def bands(kernel: Tensor | None, prefilter: Tensor, levels: Sequence[int] = (0,)) -> list[Band]:
+    """The matrices of all grids.
 
     Args:
         kernel: (levels - 1, 4) half kernels of the stages, from the centre outwards; None if
             there is one level.
-        prefilter: (levels, 4) centre and one side of the filters, without the identity.
+        prefilter: (grids, 4) centre and one side of the filters, without the identity.
+        levels: of every grid.
     """
-    result = []
-    assert kernel is not None or len(prefilter) == 1
-    composite, offset = _constant(_unit, prefilter.device).to(prefilter), 0
+    chain = [_constant(_unit, prefilter.device).to(prefilter)]
     stages = () if kernel is None else torch.cat([kernel.flip(1), kernel], 1).unbind()
+    for level, stage in enumerate(stages):
+        chain.append(_convolve(chain[-1], stage, 1 << level))
     filters = torch.cat([prefilter[:, 1:].flip(1), prefilter], 1)
     filters = filters + _constant(_centre, prefilter.device).to(prefilter)
-    for level, own in enumerate(filters.unbind()):
+    result = []
+    for level, own in zip(levels, filters.unbind(), strict=True):
         stride = 1 << level
-        if level:
-            composite = _convolve(composite, stages[level - 1], stride // 2)
-            offset -= 3 * (stride // 2)
-        result.append(_band(_convolve(composite, own, stride), offset - 3 * stride, stride))
+        # Each stage begins 3 of its spacings before, the filter 3 strides.
+        offset = -3 * (stride - 1) - 3 * stride
+        result.append(_band(_convolve(chain[level], own, stride), offset, stride))
     return result
 
 

@@ -98,6 +98,8 @@ def paper_network(partition: str, features: int = 256, rank: int = 1) -> Network
         raise InputError(f"paper network: {error}") from error
 
 
+COLOUR = {"colour": 3, "colour_level": 2}
+"""Grids besides those of the levels, for pictures that have colours: of the levels 2, 3 and 4."""
 NARROW, WIDE = 1, 2
 """Numbers of the priors: a context of 16 and a synthesis of 32 units, of 32 and 48."""
 WIDE_FROM = 120_000
@@ -131,7 +133,9 @@ def latent_gain(lam: float) -> int:
     return max(-64, min(63, round(8 * 0.5 * math.log2(lam / 1e-3))))
 
 
-def core_network(height: int, width: int, lam: float, bits: float, steps: int = 0) -> CoreConfig:
+def core_network(
+    height: int, width: int, lam: float, bits: float, steps: int = 0, channels: int = 3
+) -> CoreConfig:
     """The core-fusion network for a picture of this size and a lambda.
 
     Levels up to stride 2^6 below a megapixel, one more up to three and two beyond (Cool-chic 5);
@@ -143,17 +147,21 @@ def core_network(height: int, width: int, lam: float, bits: float, steps: int = 
         bits: what a transform coder would spend (`codec.fit.budget.transform_bits`): where there
             are many, a wider network is worth the bits of its weights.
         steps: of the fit: see `FREE_STEPS` and `LONG_STEPS`.
+        channels: of the picture.
     """
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
+    levels = min(levels, max(1, (max(height, width) - 1).bit_length()))
     prior = WIDE if bits >= max(WIDE_FROM, WIDE_DENSITY * pixels) else NARROW
     shape = prior_shape(prior)
     if steps >= FREE_STEPS and pixels >= FREE_PIXELS:
         for least, density, units, hidden in LONG_SHAPES if steps >= LONG_STEPS else FREE_SHAPES:
             if bits >= max(least, density * pixels):
-                prior, shape = 0, {"width": units, "hidden": hidden}
+                prior, shape = 0, {"width": units, "hidden": hidden, **COLOUR}
+    if channels < 3 or levels < shape["colour_level"] + shape["colour"]:
+        shape |= dict.fromkeys(COLOUR, 0)
     return CoreConfig(
-        levels=min(levels, max(1, (max(height, width) - 1).bit_length())),
+        levels=levels,
         **shape,
         prior=prior,
         tile=10 if pixels > TILED_PIXELS else 0,

@@ -119,7 +119,7 @@ class ContextRate:
 
         Args:
             weights: tensors "context.*" by name.
-            latents: all levels as one vector, finest first.
+            latents: all grids as one vector, finest first.
             scale: factor on the gradients.
             gradient: whether they are wanted.
             exact: round as the integer network does; gradients pass straight through. Latents
@@ -205,8 +205,8 @@ class Evaluation:
 
     def _job(self, job: Job) -> Tensor:
         inputs, first = job.load(self.known), self.first(job)
-        layers = self.activations(first, inputs, job.levels)
-        bits, gz, gt = self.network(layers, job.targets(self.latents), job.levels)
+        layers = self.activations(first, inputs, job.grids)
+        bits, gz, gt = self.network(layers, job.targets(self.latents), job.grids)
         if self.found is not None:
             self.found[:, job.targets(self.number)] = self._last
         if not self.wanted:
@@ -224,11 +224,11 @@ class Evaluation:
     # -- the shared layers -----------------------------------------------------------------
 
     def network(
-        self, layers: tuple[Tensor, Tensor, Tensor], targets: Tensor, levels: int | Tensor
+        self, layers: tuple[Tensor, Tensor, Tensor], targets: Tensor, grids: int | Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """From what `activations` says and latents (n,) to bits and gradients.
 
-        `levels` is the level of all positions, or (levels, n) with a 1 where it is.
+        `grids` is the grid of all positions, or (grids, n) with a 1 where it is.
         """
         a0, a1, out = layers
         mu, index = out[0], 8 * out[1]
@@ -250,25 +250,25 @@ class Evaluation:
         go = torch.stack([-gt, by_log])
         by_out = torch.mm(go, a1.t())
         self.grad["out"] += by_out[:, : self.width]
-        at = slice(levels, levels + 1) if isinstance(levels, int) else slice(None)
+        at = slice(grids, grids + 1) if isinstance(grids, int) else slice(None)
         self.grad["level"][:, at] += by_out[:, self.width :]
         g1, gz = self.backward(a0, a1, go)
         self._hidden_grad.addmm_(g1, a0.t())
         return bits, gz, gt
 
     def activations(
-        self, first: Tensor, inputs: Tensor, levels: int | Tensor
+        self, first: Tensor, inputs: Tensor, grids: int | Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Both layers' activations and the outputs (2, n).
 
         Below the w rows of activations are those whose weights the biases of the next layer are: a
-        row of ones, or `levels`.
+        row of ones, or `grids`.
         """
         level, below = self.w["level"], None
-        if isinstance(levels, int):
-            level = level[:, levels : levels + 1]
+        if isinstance(grids, int):
+            level = level[:, grids : grids + 1]
         else:
-            below = levels
+            below = grids
         a0 = self._layer(first, inputs)
         a1 = self._layer(self._hidden, a0, below)
         return a0, a1, torch.mm(torch.cat([self.w["out"], level], 1), a1)

@@ -43,7 +43,7 @@ def context_curvature(
     Args:
         rate: the picture's rate.
         weights: tensors "context.*" by name.
-        latents: all levels as one vector.
+        latents: all grids as one vector.
 
     Returns:
         (n, n), n weights in the order of `weights`, each tensor's in row-major order.
@@ -119,16 +119,16 @@ class Collector(Evaluation):
         factor, sample = self._sampled(every.shape[1])
         for keep in sample:
             inputs, targets = every[:, keep], job.targets(self.latents)[keep]
-            levels = job.levels if isinstance(job.levels, int) else job.levels[:, keep]
-            for layer in self._layers(self.first(job), inputs, targets, levels):
-                self._add(layer, inputs, job.parents, levels, factor)
+            grids = job.grids if isinstance(job.grids, int) else job.grids[:, keep]
+            for layer in self._layers(self.first(job), inputs, targets, grids):
+                self._add(layer, inputs, job.parents, grids, factor)
 
     def _layers(
-        self, weights: Tensor, inputs: Tensor, targets: Tensor, levels: int | Tensor
+        self, weights: Tensor, inputs: Tensor, targets: Tensor, grids: int | Tensor
     ) -> list[Layers]:
         """From inputs of the first layer, whose weights these are, to the derivatives of each
         output, weighed."""
-        first, second, out = self.activations(weights, inputs, levels)
+        first, second, out = self.activations(weights, inputs, grids)
         found = []
         for number, weight in enumerate(self.weigh(targets, out[0], 8 * out[1])):
             back = torch.zeros_like(out)
@@ -141,7 +141,7 @@ class Collector(Evaluation):
         layer: Layers,
         inputs: Tensor,
         parents: bool,
-        levels: int | Tensor,
+        grids: int | Tensor,
         factor: float,
     ) -> None:
         """Rows of derivatives, one a latent."""
@@ -155,11 +155,11 @@ class Collector(Evaluation):
         self._put(rows, "hidden", layer.second_back, layer.first[: self.width])
         rows[:, self.places["hidden_bias"]] = layer.second_back.t()
         self._put(rows, "out", layer.out_back, layer.second[: self.width])
-        if isinstance(levels, int):
-            hot = inputs.new_zeros(self.config.levels, count)
-            hot[levels] = 1
-            levels = hot
-        self._put(rows, "level", layer.out_back, levels)
+        if isinstance(grids, int):
+            hot = inputs.new_zeros(self.config.grids, count)
+            hot[grids] = 1
+            grids = hot
+        self._put(rows, "level", layer.out_back, grids)
         self.take(rows, factor)
 
     def _put(self, rows: Tensor, name: str, back: Tensor, inputs: Tensor) -> None:

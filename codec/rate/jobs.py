@@ -38,14 +38,14 @@ class GatherJob:
             more element, always zero, for what is not known.
         targets: (n,) numbers of the latents to predict.
         flags: (5, n).
-        levels: (levels, n) 1 at each one's level.
+        grids: (grids, n) 1 at each one's grid.
     """
 
-    def __init__(self, inputs: Tensor, targets: Tensor, flags: Tensor, levels: Tensor) -> None:
+    def __init__(self, inputs: Tensor, targets: Tensor, flags: Tensor, grids: Tensor) -> None:
         self.input_numbers, self.target_numbers, self.flags = inputs, targets, flags
         self._used = inputs.flatten()
         self.size = targets.numel()
-        self.levels = levels
+        self.grids = grids
         self.parents = inputs.shape[0] > len(WINDOW)
 
     def load(self, known: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class BandJob:
         own: the area.
         parent: the one of the coarser grid over it, if there is one.
         band: rows; the first one is even.
-        level: of the grid.
+        grid: its number.
         mask: (window, rows, columns) 1 where a decoder knows the input, else 0.
         flags: (5, rows, columns).
     """
@@ -82,14 +82,14 @@ class BandJob:
         own: Area,
         parent: Area | None,
         band: range,
-        level: int,
+        grid: int,
         mask: Tensor,
         flags: Tensor,
     ) -> None:
         self._area, self._above, self._band = own, parent, band
         self._mask, self._flags = mask, flags
         self.size = len(band) * own.shape[1]
-        self.levels = level
+        self.grids = grid
         self.parents = parent is not None
 
     def _rows(self, flat: Tensor, area: Area, first: int, last: int, border: int) -> Tensor:

@@ -40,7 +40,7 @@ def plan(config: CoreConfig, height: int, width: int, device: torch.device) -> l
     """Jobs that together hold every latent of a picture once.
 
     Args:
-        config: levels, blocks and tiles.
+        config: grids, blocks and tiles.
         height, width: pixels.
         device: where the latents are.
     """
@@ -49,11 +49,11 @@ def plan(config: CoreConfig, height: int, width: int, device: torch.device) -> l
     pieces: list[tuple[Tensor, ...]] = []
     bands = _Bands(config, chunk, device)
     outside = config.latents(height, width)
-    for level, own, above in areas(config, height, width):
+    for grid, own, above in areas(config, height, width):
         if own.shape[0] * own.shape[1] >= 2 * chunk:
-            jobs += bands.of(own, above, level)
+            jobs += bands.of(own, above, grid)
         else:
-            pieces.append(_addressed(config, own, above, level, outside))
+            pieces.append(_addressed(config, own, above, grid, outside))
     whole = [torch.cat(parts, -1) for parts in zip(*pieces, strict=True)]
     for parts in zip(*(torch.split(t, chunk, -1) for t in whole), strict=True):
         jobs.append(GatherJob(*(t.contiguous().to(device) for t in parts)))
@@ -67,16 +67,16 @@ class _Bands:
         self._config, self._chunk, self._device = config, chunk, device
         self._made: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
-    def of(self, own: Area, above: Area | None, level: int) -> list[BandJob]:
+    def of(self, own: Area, above: Area | None, grid: int) -> list[BandJob]:
         """The bands of one area; all but the last start and end at parts of a block's rows."""
-        (height, width), side = own.shape, self._config.side(level)
+        (height, width), side = own.shape, self._config.side(grid)
         rows = max(2, self._chunk // width)
         # A power of two up to the blocks' side, or a multiple of it: few masks are needed.
         rows = rows // side * side or 1 << (rows.bit_length() - 1)
         found = []
         for top in range(0, height, rows):
             band = range(top, min(height, top + rows))
-            found.append(BandJob(own, above, band, level, *self._masks(band, width, side)))
+            found.append(BandJob(own, above, band, grid, *self._masks(band, width, side)))
         return found
 
     def _masks(self, band: range, width: int, side: int) -> tuple[Tensor, Tensor]:
@@ -96,13 +96,13 @@ class _Bands:
 
 
 def _addressed(
-    config: CoreConfig, own: Area, above: Area | None, level: int, outside: int
+    config: CoreConfig, own: Area, above: Area | None, grid: int, outside: int
 ) -> tuple[Tensor, ...]:
     """The arguments of a `GatherJob` for all positions of an area.
 
     Without a coarser grid the parents' inputs are all `outside`.
     """
-    side = config.side(level)
+    side = config.side(grid)
     rows, columns = (
         t.flatten() for t in torch.meshgrid(*(torch.arange(n) for n in own.shape), indexing="ij")
     )
@@ -125,10 +125,10 @@ def _addressed(
             )
     if config.levels == 1:
         inputs = inputs[: len(WINDOW)]
-    levels = torch.zeros(config.levels, rows.numel(), dtype=torch.get_default_dtype())
-    levels[level] = 1
+    grids = torch.zeros(config.grids, rows.numel(), dtype=torch.get_default_dtype())
+    grids[grid] = 1
     targets = _numbers(own, rows, columns, outside)
-    return torch.stack(inputs), targets, _flags(rows, columns, side), levels
+    return torch.stack(inputs), targets, _flags(rows, columns, side), grids
 
 
 def _numbers(area: Area, rows: Tensor, columns: Tensor, outside: int) -> Tensor:

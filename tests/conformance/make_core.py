@@ -54,7 +54,7 @@ def stream(
         tensors.append(CodedTensor(symbols, step))
     grids = [
         np.rint(rng.laplace(0, spread, shape)).astype(np.int32)
-        for shape in config.level_shapes(height, width)
+        for shape in config.grid_shapes(height, width)
     ]
     for grid in grids[1::2] if scale else []:
         grid[...] = 0

@@ -237,7 +237,7 @@ def distortions(
 ) -> tuple[DistortionResult, DistortionResult]:
     net = network(config, height, width, channels, 0)
     target = torch.rand(channels, height, width)
-    grids = [torch.randn(shape) for shape in config.level_shapes(height, width)]
+    grids = [torch.randn(shape) for shape in config.grid_shapes(height, width)]
     distortion = CoreDistortion(config, target)
     distortion.fused = None
     wanted = distortion(weights(net, False), grids)

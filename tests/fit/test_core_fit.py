@@ -29,7 +29,7 @@ from formats.context import ContextNetwork
 from formats.core import CoreConfig
 from formats.errors import InputError
 from formats.header import Header, MediaKind
-from formats.latents import level_bits
+from formats.latents import grid_bits
 from formats.unit import pack_core_unit, unpack_core_unit
 from formats.weights import MAX_STEP, MIN_STEP
 from tests.conftest import picture
@@ -101,7 +101,7 @@ def test_the_estimate_is_what_the_file_costs() -> None:
     header = Header(MediaKind.IMAGE, 56, 40, 3, 8, fit.net.config)
     payload, seen = pack_core_unit(0, fit.net.config, coded, grids, 40, 56)
     unit = unpack_core_unit(payload, 0, header)
-    real = sum(level_bits(unit.network, unit.grids()))
+    real = sum(grid_bits(unit.network, unit.grids()))
     flat = torch.from_numpy(np.concatenate([g.ravel() for g in seen])).float()
     with torch.no_grad():
         _, rate = fit.evaluate(flat, exact=True, gradient=False)

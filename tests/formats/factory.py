@@ -89,5 +89,5 @@ def core_grids(
     rng = np.random.default_rng(seed)
     return [
         np.rint(rng.laplace(0, spread, shape)).astype(np.int32)
-        for shape in config.level_shapes(height, width)
+        for shape in config.grid_shapes(height, width)
     ]

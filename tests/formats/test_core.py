@@ -34,7 +34,7 @@ def test_every_configuration_round_trips(config: CoreConfig, height: int, width:
 def test_tiles_cover_every_grid_once(config: CoreConfig, height: int, width: int) -> None:
     segments = config.segments(height, width)
     assert len(segments) == config.segment_count(height, width)
-    shapes = config.level_shapes(height, width)
+    shapes = config.grid_shapes(height, width)
     assert config.latents(height, width) == sum(h * w for h, w in shapes)
     assert segments[0].levels.stop == config.levels  # the coarsest come first
     for level, (rows, cols) in enumerate(shapes):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from formats.context import ContextNetwork
 from formats.core import CoreConfig
 from formats.errors import CorruptError, InputError
-from formats.latents import MAX_LATENT, decode_by_passes, encode_segment, level_bits
+from formats.latents import MAX_LATENT, decode_by_passes, encode_segment, grid_bits
 from formats.residuals import LatentDecoder
 from formats.tables import latent_support
 from formats.weights import CodedTensor
@@ -65,7 +65,7 @@ def test_any_grids_round_trip(
     before = [grid.copy() for grid in grids]
     data, seen = encode_segment(network, grids)
     assert all(np.array_equal(a, b) for a, b in zip(grids, before, strict=True))
-    shapes = config.level_shapes(*size)
+    shapes = config.grid_shapes(*size)
     found = decode_segment(network, shapes, data, "test")
     for a, b, shape in zip(found, seen, shapes, strict=True):
         assert a.shape == shape
@@ -126,11 +126,11 @@ def test_certain_latents_take_no_bytes() -> None:
     data, seen = encode_segment(network, core_grids(config, 20, 30))
     assert data == b""
     assert all(np.all(grid == 2) for grid in seen)
-    found = decode_segment(network, config.level_shapes(20, 30), b"", "test")
+    found = decode_segment(network, config.grid_shapes(20, 30), b"", "test")
     assert all(np.array_equal(a, b) for a, b in zip(found, seen, strict=True))
-    assert sum(level_bits(network, seen)) == 0
+    assert sum(grid_bits(network, seen)) == 0
     with pytest.raises(CorruptError, match="has 4 bytes, its symbols need 0"):
-        decode_segment(network, config.level_shapes(20, 30), bytes(4), "test")
+        decode_segment(network, config.grid_shapes(20, 30), bytes(4), "test")
 
 
 def test_the_estimate_is_the_length_of_the_stream() -> None:
@@ -139,17 +139,17 @@ def test_the_estimate_is_the_length_of_the_stream() -> None:
         network = network_of(config, seed)
         grids = core_grids(config, 90, 120, 4.0, seed)
         data, seen = encode_segment(network, grids)
-        bits = level_bits(network, grids)
+        bits = grid_bits(network, grids)
         assert len(bits) == 5
-        assert bits == level_bits(network, seen)
+        assert bits == grid_bits(network, seen)
         assert sum(bits) <= 8 * len(data) <= sum(bits) * 1.0005 + 64
 
 
 def test_levels_are_counted_separately() -> None:
     config = CoreConfig(levels=3, width=1)
     network = constant(config, 0, 22)
-    grids = [np.zeros(shape, np.int32) for shape in config.level_shapes(16, 16)]
-    bits = level_bits(network, grids)
+    grids = [np.zeros(shape, np.int32) for shape in config.grid_shapes(16, 16)]
+    bits = grid_bits(network, grids)
     assert bits[0] == pytest.approx(4 * bits[1])
     assert bits[1] == pytest.approx(4 * bits[2])
 
@@ -157,7 +157,7 @@ def test_levels_are_counted_separately() -> None:
 def test_streams_of_another_length_are_refused() -> None:
     config = CoreConfig(levels=3)
     network = network_of(config, 3)
-    shapes = config.level_shapes(30, 30)
+    shapes = config.grid_shapes(30, 30)
     data, _ = encode_segment(network, core_grids(config, 30, 30, 5.0))
     for extra in (bytes(4), b"\xff" * 4, bytes(8), b"\x01\x02\x03\x04"):
         with pytest.raises(CorruptError, match=f"tile 7: .* has {len(data) + len(extra)} bytes"):
@@ -184,7 +184,7 @@ def test_a_stream_that_is_too_short_ends_the_work_at_once() -> None:
 def test_garbage_gives_a_typed_error_or_latents_in_range() -> None:
     rng = np.random.default_rng(2)
     config = CoreConfig(levels=2, width=4)
-    shapes = config.level_shapes(9, 9)
+    shapes = config.grid_shapes(9, 9)
     refused = 0
     for seed in range(300):
         data = rng.integers(0, 256, int(rng.integers(0, 400)), dtype=np.uint8).tobytes()
@@ -200,7 +200,7 @@ def test_garbage_gives_a_typed_error_or_latents_in_range() -> None:
 def test_every_changed_byte_is_refused_or_changes_the_latents() -> None:
     config = CoreConfig(levels=3, width=4)
     network = network_of(config, 1)
-    shapes = config.level_shapes(12, 12)
+    shapes = config.grid_shapes(12, 12)
     data, seen = encode_segment(network, core_grids(config, 12, 12, 5.0))
     for position in range(len(data) - 4):
         changed = bytearray(data)

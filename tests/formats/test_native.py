@@ -51,7 +51,7 @@ def test_without_the_module_numpy_decodes(monkeypatch: pytest.MonkeyPatch) -> No
     config = CoreConfig(levels=2, width=3)
     network = network_of(config)
     data, seen = encode_segment(network, core_grids(config, 20, 20))
-    found = decode_segment(network, config.level_shapes(20, 20), data, "test")
+    found = decode_segment(network, config.grid_shapes(20, 20), data, "test")
     assert all(np.array_equal(a, b) for a, b in zip(found, seen, strict=True))
 
 
@@ -86,7 +86,7 @@ def test_sums_at_the_limit_of_exact_floats_are_the_same(width: int) -> None:
     network = ContextNetwork(config, tensors)
     for spread in (1.0, 40.0, 1e6):
         data, seen = encode_segment(network, core_grids(config, 50, 70, spread, width))
-        found = decode_segment_alike(network, config.level_shapes(50, 70), data, "test")
+        found = decode_segment_alike(network, config.grid_shapes(50, 70), data, "test")
         assert all(np.array_equal(a, b) for a, b in zip(found, seen, strict=True))
 
 
@@ -97,7 +97,7 @@ def test_blocks_of_any_side_and_grids_of_many(block: int) -> None:
     network = network_of(config, block)
     for size in ((150, 290), (256, 256), (257, 130), (3, 400)):
         data, _ = encode_segment(network, core_grids(config, *size, 6.0, block))
-        decode_segment_alike(network, config.level_shapes(*size), data, "test")
+        decode_segment_alike(network, config.grid_shapes(*size), data, "test")
 
 
 @compiled
@@ -122,7 +122,7 @@ def test_threads_do_not_disturb_each_other() -> None:
         network = network_of(config, seed)
         data, seen = encode_segment(network, core_grids(config, 100, 120, 4.0, seed))
         jobs.append((network, data, seen))
-    shapes = config.level_shapes(100, 120)
+    shapes = config.grid_shapes(100, 120)
     with ThreadPoolExecutor(4) as pool:
         for (_, _, seen), found in zip(
             jobs * 8,
@@ -138,7 +138,7 @@ def test_arguments_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) 
     assert native._native is not None
     config = CoreConfig(levels=2, width=5)
     network = network_of(config)
-    shapes = config.level_shapes(20, 20)
+    shapes = config.grid_shapes(20, 20)
     data, _ = encode_segment(network, core_grids(config, 20, 20))
     calls = []
     decode_level = native._native.decode_level
@@ -200,7 +200,7 @@ def test_a_network_that_predicts_otherwise_is_asked(monkeypatch: pytest.MonkeyPa
     data, seen = encode_segment(network, core_grids(config, 9, 9))
     other = Other.__new__(Other)
     other.__dict__.update(network.__dict__)
-    (found,) = decode_segment(other, config.level_shapes(9, 9), data, "test")
+    (found,) = decode_segment(other, config.grid_shapes(9, 9), data, "test")
     assert np.array_equal(found, seen[0])
     assert asked
-    assert np.array_equal(decode_by_passes(network, config.level_shapes(9, 9), data, "t")[0], found)
+    assert np.array_equal(decode_by_passes(network, config.grid_shapes(9, 9), data, "t")[0], found)

@@ -118,7 +118,7 @@ def test_a_tile_is_decoded_without_the_others(levels: int) -> None:
 def test_latents_out_of_range_are_clamped_as_the_decoder_sees_them() -> None:
     grids = [
         np.full(shape, 10**9 * (-1) ** level, np.int64)
-        for level, shape in enumerate(SMALL.level_shapes(9, 14))
+        for level, shape in enumerate(SMALL.grid_shapes(9, 14))
     ]
     payload, seen = pack_core_unit(0, SMALL, core_tensors(SMALL, 3), grids, 9, 14)
     found = unpack_core_unit(payload, 0, header_of(SMALL, 9, 14)).grids()
@@ -206,7 +206,7 @@ def test_certain_latents_are_skipped_only_where_none_is_lost(tile: int) -> None:
         if spec.name == "context.level":
             symbols[1] = -100  # far below the least scale index
         tensors.append(CodedTensor(symbols, 0))
-    grids = [np.zeros(shape, np.int32) for shape in config.level_shapes(300, 270)]
+    grids = [np.zeros(shape, np.int32) for shape in config.grid_shapes(300, 270)]
     size = len(pack_core_unit(0, config, tensors, grids, 300, 270)[0])
     grids[2][50, 30], grids[0][290, 20], grids[0][290, 21] = 3, -1, 300
     payload, seen = pack_core_unit(0, config, tensors, grids, 300, 270)

@@ -75,7 +75,7 @@ def test_loss_and_gradients(
     weights = {spec.name: torch.randn(spec.shape) * 0.2 for spec in specs}
     latents = torch.randn(config.latents(*size)) * 2
     latents[0] = 200  # beyond what the context sees
-    shapes = config.level_shapes(*size)
+    shapes = config.grid_shapes(*size)
     grids = [
         part.view(shape)
         for part, shape in zip(

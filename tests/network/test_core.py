@@ -34,7 +34,7 @@ def network(
     with torch.no_grad():
         for spec in net.specs:
             net.parameter(spec.name).add_(0.03 * torch.randn(spec.shape))
-    net.latents = [torch.randn(s) * amplitude for s in config.level_shapes(height, width)]
+    net.latents = [torch.randn(s) * amplitude for s in config.grid_shapes(height, width)]
     return net.requires_grad_(False)
 
 

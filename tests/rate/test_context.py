@@ -17,7 +17,7 @@ from formats.blocks import BlockGrid
 from formats.context import CONTEXT_BITS, ContextNetwork
 from formats.core import CoreConfig
 from formats.errors import CorruptError, InputError
-from formats.latents import decode_by_passes, decode_segment, encode_segment, level_bits
+from formats.latents import decode_by_passes, decode_segment, encode_segment, grid_bits
 from formats.weights import CodedTensor
 
 CPU = torch.device("cpu")
@@ -174,7 +174,7 @@ def test_torch_computes_the_integers_of_the_definition(
         network = ContextNetwork(config, coded)
     except CorruptError:
         return  # weights that no file may hold
-    shapes = config.level_shapes(height, width)
+    shapes = config.grid_shapes(height, width)
     grids = [rng.integers(-reach, reach + 1, shape).astype(np.int32) for shape in shapes]
     flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids])).float()
     with pytest.MonkeyPatch.context() as patch:
@@ -210,7 +210,7 @@ def test_segments_see_blocks_of_their_levels_and_nothing_else(
     coded, weights = coded_network(config, rng, 6.0)
     network = ContextNetwork(config, coded)
     size = 300, 520  # tiles of all sizes: whole, cut on one side, cut on both
-    grids = [rng.integers(-4, 5, shape).astype(np.int32) for shape in config.level_shapes(*size)]
+    grids = [rng.integers(-4, 5, shape).astype(np.int32) for shape in config.grid_shapes(*size)]
     flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids])).float()
     found = ContextRate(config, *size, CPU).predict(weights, flat)
     sizes = [grid.size for grid in grids]
@@ -245,7 +245,7 @@ def test_streams_decode_alike_with_numpy_and_torch(threads: int) -> None:
     config = CoreConfig(levels=4, width=8)
     coded, _ = coded_network(config, rng, 6.0)
     network = ContextNetwork(config, coded)
-    shapes = config.level_shapes(40, 56)
+    shapes = config.grid_shapes(40, 56)
     grids = [np.rint(rng.laplace(0, 2, shape)).astype(np.int32) for shape in shapes]
     data, seen = encode_segment(network, grids)
     before = torch.get_num_threads()
@@ -281,11 +281,11 @@ def test_estimated_bits_are_those_of_the_tables() -> None:
     level[1] = round(-2.4 * 4096)
     coded["context.level"] = CodedTensor(level, -12)
     weights["context.level"] = torch.from_numpy(coded["context.level"].values)
-    shapes = config.level_shapes(64, 96)
+    shapes = config.grid_shapes(64, 96)
     network = ContextNetwork(config, coded)
     _, grids = encode_segment(
         network, [np.rint(rng.laplace(0, 1, s)).astype(np.int32) for s in shapes]
     )
     flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids])).float()
     estimate = float(ContextRate(config, 64, 96, CPU)(weights, flat, exact=True).bits)
-    assert estimate == pytest.approx(sum(level_bits(network, grids)), rel=0.005)
+    assert estimate == pytest.approx(sum(grid_bits(network, grids)), rel=0.005)
