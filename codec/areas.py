@@ -58,7 +58,9 @@ def areas(config: CoreConfig, height: int, width: int) -> Iterator[tuple[int, Ar
     for segment in config.segments(height, width):
         for grid in segment.grids:
             own, above = (
-                None if number is None else Area(starts[number], shapes[number], segment.crop(number))
+                None
+                if number is None
+                else Area(starts[number], shapes[number], segment.crop(number))
                 for number in (grid, config.parent(grid))
             )
             assert own is not None

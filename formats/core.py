@@ -225,7 +225,9 @@ class CoreConfig:
             side = 1 << self.tile
             cut = tuple(grid for grid, level in levels if level < tiled)
             found += [
-                Segment(top, left, min(side, height - top), min(side, width - left), cut, self, True)
+                Segment(
+                    top, left, min(side, height - top), min(side, width - left), cut, self, True
+                )
                 for top in range(0, height, side)
                 for left in range(0, width, side)
             ]

@@ -29,7 +29,7 @@ from codec.fit.core_loop import CoreFitter, Terms
 from codec.fit.optim import build_optimiser
 from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
-from codec.network.presets import core_network
+from codec.network.presets import COLOUR, core_network
 from codec.signal import to_signal
 from codec.work import Work
 from formats.core import CoreConfig
@@ -38,6 +38,8 @@ from formats.priors import prior_shape
 from formats.unit import pack_core_unit
 
 DEFAULT_ITEMS = "8@384x256:0.001,20@384x256:0.004"
+
+NO_COLOUR = dict.fromkeys(COLOUR, 0)
 
 # name -> (changes of the network, changes of the fit); two of the fit are no settings of its own:
 # "optimiser" of the networks, and "frozen", tensors that stay as they start.
@@ -77,6 +79,17 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "betas: 0.5, 0.99": ({}, {"betas": (0.5, 0.99)}),
     "betas: 0.3, 0.95": ({}, {"betas": (0.3, 0.95)}),
     "betas: 0, 0.95": ({}, {"betas": (0.0, 0.95)}),
+    "colour: none": (NO_COLOUR, {}),
+    "colour: no prior, none": ({"prior": 0, **NO_COLOUR}, {"warm_up": 0.1}),
+    "colour: no prior, levels 2 to 4": ({"prior": 0, **COLOUR}, {"warm_up": 0.1}),
+    "colour: no prior, levels 1 to 3": (
+        {"prior": 0, "colour": 3, "colour_level": 1},
+        {"warm_up": 0.1},
+    ),
+    "colour: no prior, levels 3 to 5": (
+        {"prior": 0, "colour": 3, "colour_level": 3},
+        {"warm_up": 0.1},
+    ),
     "block: no prior, 8": ({"prior": 0, "block": 3}, {"warm_up": 0.1}),
     "block: no prior, 16": ({"prior": 0, "block": 4}, {"warm_up": 0.1}),
     "block: no prior, 64": ({"prior": 0, "block": 6}, {"warm_up": 0.1}),
