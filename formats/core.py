@@ -1,10 +1,11 @@
 """The core-fusion network a file describes: latent grids, a context network, synthesis.
 
 An image is held by integer grids, one per level, each half the size of the one before (level 0
-has the image's size), and by a few more at some of these levels, which take what changes slowly,
-mostly colour, off the others. An integer context network (`formats/context.py`) says how likely each
-latent is; a small floating-point network upsamples the grids and turns them into samples. This
-module is what a decoder learns from the header: the tensors, the shapes, the work. Integers only.
+has the image's size), and by a few more of some of these levels, the colour grids: one number
+a place cannot say what is brighter and what is redder. An integer context network
+(`formats/context.py`) says how likely each latent is; a small floating-point network upsamples the
+grids and turns them into samples. This module is what a decoder learns from the header: the
+tensors, the shapes, the work. Integers only.
 """
 
 from __future__ import annotations

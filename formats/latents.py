@@ -1,8 +1,9 @@
 """Latents of one segment <-> one range-coded stream.
 
 One walk, `_walk`, visits the grids from the last to the first, so that each comes after the coarser
-one it depends on, and in each the passes of `formats/blocks.py`; encoder, decoder and estimate differ only in what they do with a pass, so
-they cannot disagree about what comes when. All latents of a pass are coded by one call.
+one it depends on, and in each the passes of `formats/blocks.py`; encoder, decoder and estimate
+differ only in what they do with a pass, so they cannot disagree about what comes when. All latents
+of a pass are coded by one call.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def _write(
 
 def _walk(
     network: ContextNetwork,
-    shapes: Mapping[int, tuple[int, ...]],
+    shapes: Mapping[int, tuple[int, int]],
     known: Mapping[int, Grid],
     code: Callable[[int, _Coded, Codes], Codes],
     given: Mapping[int, Grid] | None = None,
@@ -147,8 +148,8 @@ def _own(network: ContextNetwork, grids: Grids, known: Mapping[int, Grid]) -> di
     return {n: np.clip(g, -MAX_LATENT, MAX_LATENT).astype(np.int32) for n, g in grids.items()}
 
 
-def _shapes_of(grids: Mapping[int, Grid]) -> dict[int, tuple[int, ...]]:
-    return {number: grid.shape for number, grid in grids.items()}
+def _shapes_of(grids: Mapping[int, Grid]) -> dict[int, tuple[int, int]]:
+    return {number: (grid.shape[0], grid.shape[1]) for number, grid in grids.items()}
 
 
 def encode_segment(

@@ -46,13 +46,13 @@ class RankDistortion(CoreDistortion):
         self.free = {
             "y": torch.randn(features, height, generator=draw),
             "x": torch.randn(features, width, generator=draw),
-            "tail": torch.randn(config.hidden, features, generator=draw) / math.sqrt(config.levels),
+            "tail": torch.randn(config.hidden, features, generator=draw) / math.sqrt(config.grids),
             "skip": torch.zeros(channels, features),
         }
         self.grad: dict[str, Tensor] = {}
 
     def _features(self, planes: Sequence[Tensor]) -> Tensor:
-        """The latents' features, the rank features and the ones: (levels + R + 1, h, w)."""
+        """The latents' features, the rank features and the ones: (grids + R + 1, h, w)."""
         rank = self.free["y"][:, :, None] * self.free["x"][:, None]
         return super()._features([*planes, *rank])
 
@@ -67,14 +67,14 @@ class RankDistortion(CoreDistortion):
         self, tail: Tail, grad: dict[str, Tensor], features: Tensor, back: Tensor
     ) -> Tensor:
         found = super()._tail_back(tail, grad, features, back)
-        levels = self.config.levels
+        grids = self.config.grids
         for name, own in COLUMNS:
-            grad[name], free = grad[name][:, :levels], grad[name][:, levels:]
+            grad[name], free = grad[name][:, :grids], grad[name][:, grids:]
             self.grad[own] = free / self.gain
-        planes = found[levels:].view(-1, *self.target.shape[1:])
+        planes = found[grids:].view(-1, *self.target.shape[1:])
         self.grad["y"] = (planes * self.free["x"][:, None]).sum(2)
         self.grad["x"] = (planes * self.free["y"][:, :, None]).sum(1)
-        return found[:levels]
+        return found[:grids]
 
 
 class RankFitter(CoreFitter):

@@ -187,8 +187,8 @@ def _shape(network: dict[str, Any]) -> str:
         tile = f", tiles of {1 << network['tile']}" if network["tile"] else ""
         colour = f" + {network['colour']} colour grids" if network["colour"] else ""
         return (
-            f"core fusion, {network['levels']} levels{colour}, context {network['width']} wide, tail "
-            f"{network['hidden']} wide + {network['residuals']} residual layers, prior "
+            f"core fusion, {network['levels']} levels{colour}, context {network['width']} wide, "
+            f"tail {network['hidden']} wide + {network['residuals']} residual layers, prior "
             f"{network['prior']}{tile}"
         )
     return (

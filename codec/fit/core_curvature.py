@@ -51,7 +51,7 @@ def distortion_curvature(
     def patches(w: Mapping[str, Tensor]) -> Tensor:
         planes = F.pad(distortion.features(w, grids)[None], (halo,) * 4, mode="replicate")[0]
         found = planes[:, rows[:, None, :, None], columns[None, :, None, :]]
-        return found.flatten(1, 2)  # (levels + 1, patches, side, side)
+        return found.flatten(1, 2)  # (grids + 1, patches, side, side)
 
     jacobian = _Jacobian(distortion, weights, patches)
     found = torch.cat([jacobian.of(name) for name in weights])
@@ -74,7 +74,7 @@ class _Jacobian:
     Args:
         distortion: the picture's.
         weights: by name.
-        patches: features of the patches with these weights, (levels + 1, patches, side, side).
+        patches: features of the patches with these weights, (grids + 1, patches, side, side).
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The rate of all latents and its gradients in one kernel: `codec/rate/context.py`, fused.
 
-A program takes blocks of 64 latents of one level. It gathers what the context network sees of
+A program takes blocks of 64 latents of one grid. It gathers what the context network sees of
 them, runs the layers forward and backward in registers, adds the slopes to the gradients of the
 latents that were seen, and keeps the sums for the gradients of the weights until it ends.
 
@@ -126,7 +126,7 @@ def _context_pass(
     at_out,
     at_level,
     blocks,
-    levels,
+    grids,
     width,
     scale,
     PARENT: tl.constexpr,
@@ -171,7 +171,7 @@ def _context_pass(
         number = tl.load(geometry + block * 3)
         if number != last:
             tl.atomic_add(slopes + at_level + last, tl.sum(mean_sum, 0), sem="relaxed")
-            tl.atomic_add(slopes + at_level + levels + last, tl.sum(scale_sum, 0), sem="relaxed")
+            tl.atomic_add(slopes + at_level + grids + last, tl.sum(scale_sum, 0), sem="relaxed")
             mean_sum = tl.zeros([SIZE], tl.float32)
             scale_sum = tl.zeros([SIZE], tl.float32)
             last = number
@@ -194,7 +194,7 @@ def _context_pass(
         to_scale = tl.load(second + WIDTH * WIDTH + 2 * WIDTH + w)
         mean = tl.sum(a1 * to_mean[:, None], 0) + tl.load(weights + at_level + number)
         index = tl.sum(a1 * to_scale[:, None], 0)
-        index = 8 * (index + tl.load(weights + at_level + levels + number))
+        index = 8 * (index + tl.load(weights + at_level + grids + number))
         # Bits of a Laplace distribution and their slopes (codec/rate/laplace.py).
         inside = target >= 0
         q = tl.load(latents + target, mask=inside, other=0.0)
@@ -236,7 +236,7 @@ def _context_pass(
     start, step, there = _places(i, at_first, at_parent, at_flags, PARENT, OWN, SEEN, FLAGS)
     tl.atomic_add(bits, tl.sum(bits_sum, 0), sem="relaxed")
     tl.atomic_add(slopes + at_level + last, tl.sum(mean_sum, 0), sem="relaxed")
-    tl.atomic_add(slopes + at_level + levels + last, tl.sum(scale_sum, 0), sem="relaxed")
+    tl.atomic_add(slopes + at_level + grids + last, tl.sum(scale_sum, 0), sem="relaxed")
     tl.atomic_add(
         slopes + start[None, :] + w[:, None] * step[None, :],
         first_sum,
@@ -292,13 +292,13 @@ class FusedContext:
         size = self.width * (ROWS + self.width + 3)
         self.packed = torch.empty(size, device=jobs[0].target_numbers.device)
         parts = [_addresses(config, job, shapes) for job in jobs]
-        level, target, parent, known = (torch.cat(p) for p in zip(*parts, strict=True))
+        grid, target, parent, known = (torch.cat(p) for p in zip(*parts, strict=True))
         device = target.device
-        # Blocks of one level: each ends with numbers of nothing.
-        counts = torch.bincount(level, minlength=config.levels).tolist()
-        order = torch.argsort(level, stable=True)
+        # Blocks of one grid: the last of each ends with numbers of nothing.
+        counts = torch.bincount(grid, minlength=config.grids).tolist()
+        order = torch.argsort(grid, stable=True)
         sizes = [-(-count // BLOCK) * BLOCK for count in counts]
-        gaps = [sum(sizes[:n]) - sum(counts[:n]) for n in range(config.levels)]
+        gaps = [sum(sizes[:n]) - sum(counts[:n]) for n in range(config.grids)]
         spread = torch.arange(len(order), device=device)
         spread += torch.repeat_interleave(
             torch.tensor(gaps, device=device), torch.tensor(counts, device=device)
@@ -314,7 +314,7 @@ class FusedContext:
         )
         self.blocks = sum(sizes) // BLOCK
         columns = [shape[1] for shape in shapes]
-        rows = [(n, columns[n], columns[min(n + 1, config.levels - 1)]) for n in range(len(shapes))]
+        rows = [(n, columns[n], columns[above]) for n, above in enumerate(_above(config))]
         self.geometry = torch.tensor(
             [row for row, size in zip(rows, sizes, strict=True) for _ in range(size // BLOCK)],
             dtype=torch.int32,
@@ -333,7 +333,7 @@ class FusedContext:
 
         Args:
             weights: of the networks, one vector.
-            latents: all levels, one vector.
+            latents: all grids, one vector.
             scale: factor on the gradients.
             grad: like latents: their gradients of `scale * bits` are added.
             sums: bits, and the gradients of weights.
@@ -369,7 +369,7 @@ class FusedContext:
             **layers,
             at_level=at["level"],
             blocks=self.blocks,
-            levels=self.config.levels,
+            grids=self.config.grids,
             scale=scale,
             SIZE=BLOCK,
             PRECISION=PRECISION,
@@ -378,26 +378,33 @@ class FusedContext:
         )
 
 
+def _above(config: CoreConfig) -> list[int]:
+    """Of every grid the one whose places its parents have: itself where nothing is read."""
+    parents = (config.parent(grid) for grid in range(config.grids))
+    return [grid if parent is None else parent for grid, parent in enumerate(parents)]
+
+
 def _addresses(
     config: CoreConfig, job: GatherJob, shapes: Sequence[tuple[int, int]]
 ) -> tuple[Tensor, ...]:
-    """Of every position of a job: level, own number, number of the parent, known inputs as bits."""
+    """Of every position of a job: grid, own number, number of the parent, known inputs as bits."""
     outside = sum(height * width for height, width in shapes)
-    level = job.grids.argmax(0)
+    grid = job.grids.argmax(0)
     target = job.target_numbers
     device = target.device
     starts = [0]
     for height, width in shapes:
         starts.append(starts[-1] + height * width)
     start = torch.tensor(starts, device=device)
-    columns = torch.tensor([width for _, width in shapes] + [1], device=device)
-    inside = target - start[level]
-    row, column = inside // columns[level], inside % columns[level]
-    parent = start[level + 1] + row // 2 * columns[level + 1] + column // 2
+    columns = torch.tensor([width for _, width in shapes], device=device)
+    inside = target - start[grid]
+    row, column = inside // columns[grid], inside % columns[grid]
+    above = torch.tensor(_above(config), device=device)[grid]
+    parent = start[above] + row // 2 * columns[above] + column // 2
     known = torch.zeros_like(target)
     inputs = job.input_numbers
     for bit, place in enumerate([*config.window, *range(len(WINDOW), len(inputs))]):
         known |= (inputs[place] != outside).long() << bit
     for bit, flag in enumerate(job.flags[: config.flags], len(config.window) + PARENTS):
         known |= (flag > 0).long() << bit
-    return level, target, parent, known
+    return grid, target, parent, known

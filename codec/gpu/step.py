@@ -200,7 +200,7 @@ def supported(
     config: CoreFitConfig, network: CoreConfig, pixels: int, jobs: Sequence[Job], soap: Soap
 ) -> bool:
     """Whether there are kernels for a fit."""
-    small = config.steps <= MOST_STEPS and (network.levels + 1) * pixels <= MOST_SAMPLES
+    small = config.steps <= MOST_STEPS and (network.grids + 1) * pixels <= MOST_SAMPLES
     return small and all(isinstance(job, GatherJob) for job in jobs) and fits(soap)
 
 

@@ -22,7 +22,7 @@ from formats.core import CoreConfig
 __all__ = ["FEATURES", "FusedSynthesis"]
 
 FEATURES = 16
-"""Rows of features that the kernels hold: at most ten levels, and the ones."""
+"""Rows of features that the kernels hold: at most 15 grids, and the ones."""
 PIXELS = 64
 """Of a block of the 1x1 layers."""
 SAMPLES = 512
@@ -39,12 +39,12 @@ OPTIONS = {"num_warps": 4, "maxnreg": 128}
 
 
 @triton.jit
-def _layer(at_weight, at_bias, gain, h, i, hidden, levels):
+def _layer(at_weight, at_bias, gain, h, i, hidden, grids):
     """Where the weights (units, 16) of the features are: of the latents, which have a gain, and
     the biases; which there are; what they are multiplied with."""
-    there = (h < hidden)[:, None] & (i <= levels)[None, :]
-    latent = (i < levels)[None, :]
-    at = tl.where(latent, at_weight + h[:, None] * levels + i[None, :], at_bias + h[:, None])
+    there = (h < hidden)[:, None] & (i <= grids)[None, :]
+    latent = (i < grids)[None, :]
+    at = tl.where(latent, at_weight + h[:, None] * grids + i[None, :], at_bias + h[:, None])
     return at, there, tl.where(latent, gain, 1.0)
 
 
@@ -57,7 +57,7 @@ def _pack(
     at_output,
     at_skip,
     at_offset,
-    levels,
+    grids,
     hidden,
     gain,
     HIDDEN: tl.constexpr,
@@ -65,11 +65,11 @@ def _pack(
 ):
     """Layers padded to powers of two, with the gain of the latents: first, skip, output."""
     i, h, c = tl.arange(0, 16), tl.arange(0, HIDDEN), tl.arange(0, 16)
-    at, there, factor = _layer(at_weight, at_bias, gain, h, i, hidden, levels)
+    at, there, factor = _layer(at_weight, at_bias, gain, h, i, hidden, grids)
     first = tl.load(weights + at, mask=there, other=0.0) * factor
     tl.store(packed + h[:, None] * 16 + i[None, :], first)
     packed += HIDDEN * 16
-    at, there, factor = _layer(at_skip, at_offset, gain, c, i, CHANNELS, levels)
+    at, there, factor = _layer(at_skip, at_offset, gain, c, i, CHANNELS, grids)
     skip = tl.load(weights + at, mask=there, other=0.0) * factor
     tl.store(packed + c[:, None] * 16 + i[None, :], skip)
     packed += 16 * 16
@@ -86,7 +86,7 @@ def _tail(
     features,
     packed,
     samples,
-    levels,
+    grids,
     pixels,
     HIDDEN: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -98,7 +98,7 @@ def _tail(
     inside = (n < pixels)[None, :]
     x = tl.load(
         features + i[:, None] * pixels + n[None, :],
-        mask=(i <= levels)[:, None] & inside,
+        mask=(i <= grids)[:, None] & inside,
         other=0.0,
     )
     first = tl.load(packed + h[:, None] * 16 + i[None, :])
@@ -126,7 +126,7 @@ def _tail_back(
     at_output,
     at_skip,
     at_offset,
-    levels,
+    grids,
     hidden,
     pixels,
     gain,
@@ -136,7 +136,7 @@ def _tail_back(
     PRECISION: tl.constexpr,
 ):
     i, h, c = tl.arange(0, 16), tl.arange(0, HIDDEN), tl.arange(0, 16)
-    channel, latent = (c < CHANNELS)[:, None], (i < levels)[:, None]
+    channel, latent = (c < CHANNELS)[:, None], (i < grids)[:, None]
     first_sum = tl.zeros([HIDDEN, 16], tl.float32)
     output_sum = tl.zeros([16, HIDDEN], tl.float32)
     skip_sum = tl.zeros([16, 16], tl.float32)
@@ -148,7 +148,7 @@ def _tail_back(
         inside = (n < pixels)[None, :]
         x = tl.load(
             features + i[:, None] * pixels + n[None, :],
-            mask=(i <= levels)[:, None] & inside,
+            mask=(i <= grids)[:, None] & inside,
             other=0.0,
         )
         g = tl.load(back + c[:, None] * pixels + n[None, :], mask=channel & inside, other=0.0)
@@ -166,9 +166,9 @@ def _tail_back(
         plane = tl.dot(skip, g, plane, input_precision=PRECISION)
         tl.store(planes + i[:, None] * pixels + n[None, :], plane, mask=latent & inside)
         block += tl.num_programs(0)
-    at, there, factor = _layer(at_weight, at_bias, gain, h, i, hidden, levels)
+    at, there, factor = _layer(at_weight, at_bias, gain, h, i, hidden, grids)
     tl.atomic_add(slopes + at, first_sum * factor, mask=there, sem="relaxed")
-    at, there, factor = _layer(at_skip, at_offset, gain, c, i, CHANNELS, levels)
+    at, there, factor = _layer(at_skip, at_offset, gain, c, i, CHANNELS, grids)
     tl.atomic_add(slopes + at, skip_sum * factor, mask=there, sem="relaxed")
     tl.atomic_add(
         slopes + at_output + c[:, None] * hidden + h[None, :],
@@ -366,7 +366,7 @@ class FusedSynthesis:
     def __init__(
         self, config: CoreConfig, target: Tensor, starts: Mapping[str, int], lam: float
     ) -> None:
-        assert config.levels < FEATURES
+        assert config.grids < FEATURES
         self.config, self.target, self.starts = config, target.contiguous(), starts
         self.channels, self.height, self.width = target.shape
         self._forward = BACKWARD if lam >= COARSE_FROM else FORWARD
@@ -374,18 +374,18 @@ class FusedSynthesis:
         self._back = [torch.empty_like(self.target) for _ in range(min(2, config.residuals + 1))]
         self._units = tile_side(config.hidden)
         self._packed = target.new_empty(16 * (2 * self._units + 16))
-        self.planes = target.new_empty(config.levels, self.height, self.width)
+        self.planes = target.new_empty(config.grids, self.height, self.width)
 
     def __call__(self, weights: Tensor, features: Tensor, sums: Sums) -> Tensor:
         """Evaluate, and add what is found.
 
         Args:
             weights: of the networks, one vector.
-            features: (levels + 1, height, width), the last plane ones.
+            features: (grids + 1, height, width), the last plane ones.
             sums: error, and the gradients of weights.
 
         Returns:
-            (levels, height, width) gradients by the features; the next call overwrites them.
+            (grids, height, width) gradients by the features; the next call overwrites them.
         """
         at, config = self.starts, self.config
         pixels = self.height * self.width
@@ -395,7 +395,7 @@ class FusedSynthesis:
             "at_output": at["output.weight"],
             "at_skip": at["skip"],
             "at_offset": at["output.bias"],
-            "levels": config.levels,
+            "grids": config.grids,
             "hidden": config.hidden,
             "gain": gain_of(config),
             "HIDDEN": self._units,
@@ -407,7 +407,7 @@ class FusedSynthesis:
             features,
             self._packed,
             self._samples[0],
-            config.levels,
+            config.grids,
             pixels,
             HIDDEN=self._units,
             CHANNELS=self.channels,

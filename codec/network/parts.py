@@ -61,7 +61,7 @@ class Parts:
     """Evaluates parts of one picture.
 
     Args:
-        bands: of the levels, finest first.
+        bands: of the grids.
     """
 
     def __init__(self, bands: Sequence[Band]) -> None:
@@ -86,26 +86,26 @@ class Parts:
         """What the 1x1 layers see of a rectangle of samples.
 
         Args:
-            latents: (h_l, w_l) by level.
+            latents: (h_l, w_l) by grid.
             rows, columns: of the picture.
 
         Returns:
-            (levels + 1, rows, columns): interpolated latents, and ones.
+            (grids + 1, rows, columns): interpolated latents, and ones.
         """
         if latents[0].device.type != "cpu":
             return self._of_blocks(latents, rows, columns)
         out = latents[0].new_empty(len(latents) + 1, len(rows), len(columns))
         out[-1] = 1
-        for level, grid in enumerate(latents):
+        for number, grid in enumerate(latents):
             height, width = grid.shape
-            across = self._strips(level, columns)
+            across = self._strips(number, columns)
             start = across[0].latents(width).start
             near = grid[:, start : across[-1].latents(width).stop]
             tall = grid.new_empty(len(rows), near.shape[1])
-            for strip in self._strips(level, rows):
+            for strip in self._strips(number, rows):
                 torch.mm(strip.matrix, strip.seen(near, 0, 0, height), out=tall[strip.at])
             for strip in across:
-                target = out[level, :, strip.at]
+                target = out[number, :, strip.at]
                 target.addmm_(strip.seen(tall, 1, start, width), strip.matrix.t(), beta=0)
         return out
 
@@ -116,27 +116,27 @@ class Parts:
         planes = interpolate(latents, self.bands, range(top, rows.stop), range(left, columns.stop))
         return features_of(planes)[:, rows.start - top :, columns.start - left :]
 
-    def _strips(self, level: int, part: range) -> list[_Strip]:
-        stride = self.bands[level].stride
+    def _strips(self, number: int, part: range) -> list[_Strip]:
+        stride = self.bands[number].stride
         count = -(-len(part) // min(LARGEST, STRIP * stride))
         size = -(-len(part) // count)
         found = []
         for start in range(part.start, part.stop, size):
             latent, phase = divmod(start, stride)
             samples = min(size, part.stop - start)
-            matrix, first = self._matrix(level, phase, samples)
+            matrix, first = self._matrix(number, phase, samples)
             at = slice(start - part.start, start - part.start + samples)
             found.append(_Strip(at, matrix, latent + first))
         return found
 
-    def _matrix(self, level: int, phase: int, samples: int) -> tuple[Tensor, int]:
+    def _matrix(self, number: int, phase: int, samples: int) -> tuple[Tensor, int]:
         """Rows of the axis matrix from a sample `phase` after latent 0 on; its first latent.
 
         A row as far from another latent is the same, moved.
         """
-        key = level, phase, samples
+        key = number, phase, samples
         if key not in self._matrices:
-            band = self.bands[level]
+            band = self.bands[number]
             taps = band.kernel.numel()
             first = -((band.offset + taps - 1 - phase) // band.stride)
             last = (phase + samples - 1 - band.offset) // band.stride

@@ -22,7 +22,7 @@ GPU_CHUNK = 2**27
 
 
 def features_of(planes: Sequence[Tensor]) -> Tensor:
-    """Interpolated latents (h, w) of every level, and the ones: (levels + 1, h, w)."""
+    """Interpolated latents (h, w) of every grid, and the ones: (grids + 1, h, w)."""
     return torch.stack([*planes, torch.ones_like(planes[0])])
 
 
@@ -34,7 +34,7 @@ class Tail:
         gain: of the latents.
 
     Attributes:
-        first, skip: (hidden, levels + 1) and (channels, levels + 1) weights of the features.
+        first, skip: (hidden, grids + 1) and (channels, grids + 1) weights of the features.
         output: (channels, hidden).
     """
 
@@ -46,21 +46,21 @@ class Tail:
 
     @property
     def joint(self) -> Tensor:
-        """(channels, hidden + levels + 1): of hidden units, then of features."""
+        """(channels, hidden + grids + 1): of hidden units, then of features."""
         return torch.cat([self.output, self.skip], 1)
 
     def hidden(self, features: Tensor) -> Tensor:
-        """Activations (hidden, n) of features (levels + 1, n)."""
+        """Activations (hidden, n) of features (grids + 1, n)."""
         return torch.mm(self.first, features).clamp_(min=0)
 
     def chunks(self, features: Tensor) -> Iterator[slice]:
-        """Parts of the pixels of features (levels + 1, n)."""
+        """Parts of the pixels of features (grids + 1, n)."""
         size = max(1, (CHUNK if features.device.type == "cpu" else GPU_CHUNK) // len(self.first))
         for start in range(0, features.shape[1], size):
             yield slice(start, start + size)
 
     def squared_slopes(self, features: Tensor) -> Tensor:
-        """Squares of the derivatives of all channels by each level, added up: (levels, n)."""
+        """Squares of the derivatives of all channels by each grid, added up: (grids, n)."""
         found = features.new_zeros(features.shape[0] - 1, features.shape[1])
         for chunk in self.chunks(features):
             active = (self.hidden(features[:, chunk]) > 0).to(features)
@@ -70,7 +70,7 @@ class Tail:
         return found
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Samples (channels, n) of features (levels + 1, n)."""
+        """Samples (channels, n) of features (grids + 1, n)."""
         out = torch.mm(self.skip, features)
         for chunk in self.chunks(features):
             out[:, chunk].addmm_(self.output, self.hidden(features[:, chunk]))

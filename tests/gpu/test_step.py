@@ -24,6 +24,7 @@ from codec.gpu import latents as kernels
 from codec.gpu.context import FusedContext
 from codec.gpu.interpolation import FusedInterpolation
 from codec.gpu.soap import FusedSoap
+from codec.gpu.step import MOST_SAMPLES, supported
 from codec.gpu.sums import Sums
 from codec.gpu.synthesis import FusedSynthesis
 from codec.network.core import CoreCoordX
@@ -49,6 +50,11 @@ def distance(found: Tensor, expected: Tensor) -> float:
     return float((found.cpu() - expected).norm() / expected.norm().clamp_min(1e-12))
 
 
+def _colourful(**fields: int) -> CoreConfig:
+    """A small network with colour grids."""
+    return CoreConfig(hidden=16, residuals=1, width=16, **fields)
+
+
 @pytest.mark.parametrize(
     ("size", "channels", "config"),
     [
@@ -62,6 +68,12 @@ def distance(found: Tensor, expected: Tensor) -> float:
         ((9, 1), 3, CoreConfig(levels=2, hidden=8, residuals=3, width=8, block=3)),
         ((2, 2), 1, CoreConfig(levels=1, hidden=8, residuals=1, width=16, block=3)),
         ((40, 300), 3, CoreConfig(levels=5, hidden=16, residuals=1, width=16, block=5, tile=8)),
+        ((20, 37), 3, _colourful(levels=5, colour=2, colour_level=1, block=3)),
+        ((21, 33), 3, _colourful(levels=7, colour=3, colour_level=2)),
+        ((9, 14), 3, _colourful(levels=3, colour=3, block=3)),
+        ((6, 5), 3, _colourful(levels=1, colour=1)),
+        ((3, 17), 4, _colourful(levels=10, colour=5, colour_level=5)),  # as many as kernels hold
+        ((10, 260), 3, _colourful(levels=4, colour=2, colour_level=2, tile=8)),
     ],
     ids=str,
 )
@@ -321,7 +333,7 @@ def test_bases_stay_orthonormal_where_no_gradient_ever_was() -> None:
 def fitter(steps: int, noise: tuple[float, float] = (0.0, 0.0)) -> CoreFitter:
     y, x = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     planes = [0.5 + 0.3 * torch.sin(x / (3 + c)) * torch.cos(y / 5) for c in range(3)]
-    config = CoreConfig(levels=3, hidden=8, residuals=1, width=8, block=3)
+    config = CoreConfig(levels=3, hidden=8, residuals=1, width=8, block=3, colour=1, colour_level=1)
     net = CoreCoordX(config, {"y": 16, "x": 16}, 3).to(DEVICE)
     made = CoreFitter(
         net, torch.stack(planes).to(DEVICE), replace(CoreFitConfig.of(1e-3, steps), noise=noise)
@@ -329,6 +341,13 @@ def fitter(steps: int, noise: tuple[float, float] = (0.0, 0.0)) -> CoreFitter:
     if DEVICE == CPU:
         made.call_steps()
     return made
+
+
+def test_features_of_all_grids_are_counted_with_32_bits() -> None:
+    config, pixels = CoreFitConfig.of(1e-3, 30), MOST_SAMPLES // 7
+    optimiser = Soap([nn.Parameter(torch.zeros(16, 16))], 1e-2)
+    assert supported(config, CoreConfig(levels=6), pixels, [], optimiser)
+    assert not supported(config, CoreConfig(levels=5, colour=2), pixels, [], optimiser)
 
 
 @pytest.fixture
