@@ -37,6 +37,7 @@ def extension(name: str) -> Extension:
 setup(
     ext_modules=[
         extension("formats._native"),
+        extension("codec.cpu._interpolation"),
         extension("codec.cpu._rate"),
         extension("codec.cpu._synthesis"),
     ],

@@ -5,6 +5,8 @@
 #define OF(name) GLUE(name, NAME)
 
 typedef float OF(Vector) __attribute__((vector_size(4 * LANES), may_alias));
+/* One that begins anywhere. */
+typedef float OF(Loose) __attribute__((vector_size(4 * LANES), may_alias, aligned(4)));
 
 /* sums[r] = start[r] + sum over i of weights[i * stride + r] * x[i], two vectors of each, for `rows`
  * rows r. The rows of x and sums are `apart` floats from one another. `rows` is a constant

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 source tools/venv.sh
 make_venv dev
 python=$PWD/.venv/bin/python
-modules=(formats/_native codec/cpu/_rate codec/cpu/_synthesis)
+modules=(formats/_native codec/cpu/_interpolation codec/cpu/_rate codec/cpu/_synthesis)
 kept=$(mktemp -d)
 restore() {
   for module in "${modules[@]}"; do

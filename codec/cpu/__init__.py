@@ -11,9 +11,9 @@ from __future__ import annotations
 from formats.native import chosen, native_on, numbers_of
 
 try:
-    from codec.cpu import _rate, _synthesis
+    from codec.cpu import _interpolation, _rate, _synthesis
 except ImportError:  # not compiled
-    _rate = _synthesis = None  # type: ignore[assignment]
+    _interpolation = _rate = _synthesis = None  # type: ignore[assignment]
 
 __all__ = ["PLAIN", "SWITCH", "instruction_sets", "kernels_on", "machine_code"]
 

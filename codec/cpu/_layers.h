@@ -4,8 +4,6 @@
  * Activations are arrays (rows, CHUNK): a row is one unit, or one input, at CHUNK neighbours.
  */
 
-typedef float OF(Loose) __attribute__((vector_size(4 * LANES), may_alias, aligned(4)));
-
 /* A layer: weights in groups of GROUP rows, each column by column. */
 static TARGET void OF(layer)(const float *start, const float *weights, int rows, int inputs,
                              const float *x, float *sums, int count)

@@ -24,7 +24,7 @@ class ErrorResult:
 
     Attributes:
         mse: of clamped samples.
-        features: (features - 1, n), all but the ones.
+        features: (features - 1, n), all but the ones; the next call overwrites them.
         first, output: by the matrices of the 1x1 layers.
         kernels, biases: by the 3x3 layers.
     """
@@ -47,6 +47,7 @@ class FusedSynthesis:
     def __init__(self, instructions: int) -> None:
         self.instructions = instructions
         self._scratch = np.zeros(0, np.float32)
+        self._slopes = np.zeros((0, 0), np.float32)
 
     def samples(
         self,
@@ -99,7 +100,9 @@ class FusedSynthesis:
         assert _synthesis is not None
         sizes, shape = _sizes(features, first, output, kernels), _shape(features)
         channels, count, hidden, residuals = sizes
-        slopes = np.empty((count - 1, shape[0] * shape[1]), np.float32)
+        if self._slopes.shape != (count - 1, shape[0] * shape[1]):
+            self._slopes = np.empty((count - 1, shape[0] * shape[1]), np.float32)
+        slopes = self._slopes
         parts = [hidden * count, channels * (hidden + count)]
         parts += [channels * (9 * channels + 1)] * residuals
         sums = np.empty(sum(parts))

@@ -1,9 +1,9 @@
 """Mean squared error of a core-fusion network and all its gradients, chunk by chunk.
 
-Interpolation goes through autograd: it is a handful of GEMMs. The tail, whose activations are
-many times the size of the picture, is written out: chunks of pixels that stay in the processor's
-cache, hidden activations computed a second time on the way back instead of stored. On a CPU it
-is machine code where that could be compiled (`codec/cpu/`).
+By torch's operations, interpolation goes through autograd: it is a handful of GEMMs. The tail,
+whose activations are many times the size of the picture, is written out: chunks of pixels that
+stay in the processor's cache, hidden activations computed a second time on the way back instead
+of stored. On a CPU both are machine code where that could be compiled (`codec/cpu/`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codec.cpu import kernels_on
+from codec.cpu.interpolation import FusedInterpolation
 from codec.cpu.synthesis import FusedSynthesis
 from codec.network.convolve import add_convolution, chunk_of, row_bands, windows
 from codec.network.core import gain_of
-from codec.network.kernels import Windows, bands, interpolate
+from codec.network.kernels import Kernel, Windows, band_of, composites, interpolate
 from codec.network.tail import Tail, features_of
 from codec.relu import through_relu
 from formats.core import CoreConfig
@@ -28,6 +29,8 @@ __all__ = ["CoreDistortion", "DistortionResult"]
 
 _Synthesised = tuple[Tensor, Tensor, dict[str, Tensor]]
 """Mean squared error and its gradients: by features (grids, n), and by tensors."""
+_Evaluated = tuple[Tensor, list[Tensor], tuple[Tensor, ...], dict[str, Tensor]]
+"""The same by latents, by the tensors that the kernels are made of, and by the other ones."""
 
 
 @dataclass
@@ -53,7 +56,7 @@ class CoreDistortion:
         target: (channels, height, width) samples in [0, 1].
 
     Attributes:
-        fused: what follows the interpolation in machine code, where there is some.
+        fused: interpolation and the layers after it in machine code, where there is some.
     """
 
     def __init__(self, config: CoreConfig, target: Tensor) -> None:
@@ -61,9 +64,12 @@ class CoreDistortion:
         self.gain = gain_of(config)
         self.chunk = chunk_of(target.device)
         self._windows: Windows = {}
+        self._room: Tensor | None = None
         cpu = target.device.type == "cpu" and target.dtype == torch.float32
         instructions = kernels_on() if cpu else None
-        self.fused = None if instructions is None else FusedSynthesis(instructions)
+        self.fused: tuple[FusedInterpolation, FusedSynthesis] | None = None
+        if instructions is not None:
+            self.fused = FusedInterpolation(instructions), FusedSynthesis(instructions)
 
     def __call__(
         self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]
@@ -72,31 +78,67 @@ class CoreDistortion:
 
         (A clamp without gradient lets bright or dark pictures collapse for good.)
         """
-        _, height, width = self.target.shape
         w = {name: value.detach() for name, value in weights.items()}
+        leaves = [w["filter"].requires_grad_()]
+        if "kernel" in w:
+            leaves.append(w["kernel"].requires_grad_())
+        grids = [q.detach() for q in latents]
         with torch.enable_grad():
-            leaves = [w["filter"].requires_grad_()]
-            kernel = w.get("kernel")
-            if kernel is not None:
-                leaves.append(kernel.requires_grad_())
-            grids = [q.detach().requires_grad_() for q in latents]
-            found = bands(kernel, w["filter"], self.config.grid_levels)
+            kernels = composites(w.get("kernel"), w["filter"], self.config.grid_levels)
+        w = {name: value.detach() for name, value in w.items()}
+        if self.fused is None:
+            found = self._through_operations(w, kernels, grids, leaves)
+        else:
+            found = self._through_machine_code(w, kernels, grids, leaves)
+        mse, by_latents, by_leaves, grad = found
+        grad |= zip(("filter", "kernel"), by_leaves)  # noqa: B905  # one level has no kernel
+        return DistortionResult(mse, by_latents, grad)
+
+    def _through_operations(
+        self,
+        w: Mapping[str, Tensor],
+        kernels: Sequence[Kernel],
+        grids: list[Tensor],
+        leaves: list[Tensor],
+    ) -> _Evaluated:
+        """By torch's operations."""
+        _, height, width = self.target.shape
+        with torch.enable_grad():
+            grids = [grid.requires_grad_() for grid in grids]
+            found = [band_of(kernel) for kernel in kernels]
             planes = interpolate(grids, found, range(height), range(width), self._windows)
         features = self._features([plane.detach() for plane in planes])
-        w = {name: value.detach() for name, value in w.items()}
-        back = self._operations if self.fused is None else self._fused
-        mse, by_features, grad = back(w, features)
+        mse, by_features, grad = self._operations(w, features)
         parts = list(by_features.view(-1, height, width).unbind(0))
         slopes = torch.autograd.grad(planes, [*leaves, *grids], parts)
-        grad["filter"] = slopes[0]
-        if len(leaves) > 1:
-            grad["kernel"] = slopes[1]
-        return DistortionResult(mse, list(slopes[len(leaves) :]), grad)
+        return mse, list(slopes[len(leaves) :]), slopes[: len(leaves)], grad
 
-    def _fused(self, w: Mapping[str, Tensor], features: Tensor) -> _Synthesised:
-        """In machine code."""
+    def _through_machine_code(
+        self,
+        w: Mapping[str, Tensor],
+        kernels: Sequence[Kernel],
+        grids: list[Tensor],
+        leaves: list[Tensor],
+    ) -> _Evaluated:
+        """In machine code, all but the few numbers that the kernels are made of."""
         assert self.fused is not None
-        found = self.fused.error(features, *self._layers(w), self.target)
+        interpolation, synthesis = self.fused
+        _, height, width = self.target.shape
+        if self._room is None:
+            self._room = self.target.new_empty(len(grids) + 1, height, width)
+        area = range(height), range(width)
+        features = interpolation.samples(grids, kernels, *area, self._room)
+        mse, by_features, grad = self._synthesis(synthesis, w, features)
+        slopes = by_features.view(-1, height, width)
+        by_latents, by_kernels = interpolation.back(grids, kernels, slopes)
+        by_leaves = torch.autograd.grad([kernel.taps for kernel in kernels], leaves, by_kernels)
+        return mse, by_latents, by_leaves, grad
+
+    def _synthesis(
+        self, fused: FusedSynthesis, w: Mapping[str, Tensor], features: Tensor
+    ) -> _Synthesised:
+        """The layers in machine code."""
+        found = fused.error(features, *self._layers(w), self.target)
         grad: dict[str, Tensor] = {}
         self._name_tail(
             grad,
@@ -117,7 +159,7 @@ class CoreDistortion:
         return tail.first, tail.joint, kernels, [w[f"residual{layer}.bias"] for layer in layers]
 
     def _operations(self, w: Mapping[str, Tensor], features: Tensor) -> _Synthesised:
-        """By torch's operations."""
+        """The layers by torch's operations."""
         channels, height, width = self.target.shape
         features = features.flatten(1)
         tail = self.tail(w)
@@ -140,16 +182,19 @@ class CoreDistortion:
     def features(self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]) -> Tensor:
         """What the 1x1 layers see: (grids + 1, height, width)."""
         _, height, width = self.target.shape
-        found = bands(weights.get("kernel"), weights["filter"], self.config.grid_levels)
-        planes = interpolate(latents, found, range(height), range(width), self._windows)
-        return self._features(planes)
+        rows, columns = range(height), range(width)
+        kernels = composites(weights.get("kernel"), weights["filter"], self.config.grid_levels)
+        if self.fused is not None:
+            return self.fused[0].samples(latents, kernels, rows, columns)
+        found = [band_of(kernel) for kernel in kernels]
+        return self._features(interpolate(latents, found, rows, columns, self._windows))
 
     @torch.no_grad()
     def samples(self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]) -> Tensor:
         """Samples of all layers, not clamped: (channels, height, width)."""
         features = self.features(weights, latents)
         if self.fused is not None:
-            return self.fused.samples(features, *self._layers(weights))
+            return self.fused[1].samples(features, *self._layers(weights))
         return self._residuals(weights, self.smooth(weights, features))
 
     def tail(self, weights: Mapping[str, Tensor]) -> Tail:

@@ -20,7 +20,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "INITIAL", "Band", "Windows", "axis_matrix", "bands", "expand", "interpolate"]
+__all__ = [
+    "BLOCK",
+    "INITIAL",
+    "Band",
+    "Kernel",
+    "Windows",
+    "axis_matrix",
+    "band_of",
+    "bands",
+    "composites",
+    "expand",
+    "interpolate",
+]
 
 BLOCK = 64
 """Rows of a block, a multiple of every stride up to 2^6."""
@@ -29,27 +41,43 @@ INITIAL = (0.879, 0.262, -0.106, -0.035)
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """The composite kernel of one grid.
+
+    Attributes:
+        taps: (n,).
+        offset: n - 2^l j of the first tap.
+        stride: samples of a latent, 2^l.
+    """
+
+    taps: Tensor
+    offset: int
+    stride: int
+
+
+@dataclass(frozen=True)
 class Band:
-    """The matrix of one level as the rows of one block.
+    """The matrix of one grid as the rows of one block.
 
     Attributes:
         matrix: (block, window) weights of the latents that start `left` before the block's own.
         left: latents before the block.
-        stride: samples of a latent, 2^l.
-        kernel: (taps,) composite kernel.
-        offset: n - 2^l j of its first tap.
+        kernel: what it is made of.
     """
 
     matrix: Tensor
     left: int
-    stride: int
-    kernel: Tensor
-    offset: int
+    kernel: Kernel
 
     @property
     def block(self) -> int:
         """Rows of the matrix."""
         return self.matrix.shape[0]
+
+    @property
+    def stride(self) -> int:
+        """Samples of a latent."""
+        return self.kernel.stride
 
 
 Windows = dict[tuple[int, ...], Tensor]
@@ -89,8 +117,10 @@ def _convolve(a: Tensor, b: Tensor, spacing: int) -> Tensor:
     return torch.mv(a.index_select(0, place.flatten()).view(place.shape), b)
 
 
-def bands(kernel: Tensor | None, prefilter: Tensor, levels: Sequence[int] = (0,)) -> list[Band]:
-    """The matrices of all grids.
+def composites(
+    kernel: Tensor | None, prefilter: Tensor, levels: Sequence[int] = (0,)
+) -> list[Kernel]:
+    """The kernels of all grids.
 
     Args:
         kernel: (levels - 1, 4) half kernels of the stages, from the centre outwards; None if
@@ -109,8 +139,13 @@ def bands(kernel: Tensor | None, prefilter: Tensor, levels: Sequence[int] = (0,)
         stride = 1 << level
         # Each stage begins 3 of its spacings before, the filter 3 strides.
         offset = -3 * (stride - 1) - 3 * stride
-        result.append(_band(_convolve(chain[level], own, stride), offset, stride))
+        result.append(Kernel(_convolve(chain[level], own, stride)[:-1], offset, stride))
     return result
+
+
+def bands(kernel: Tensor | None, prefilter: Tensor, levels: Sequence[int] = (0,)) -> list[Band]:
+    """The matrices of all grids; see `composites`."""
+    return [band_of(found) for found in composites(kernel, prefilter, levels)]
 
 
 def _unit() -> Tensor:
@@ -136,13 +171,13 @@ def _taps_of_rows(taps: int, offset: int, stride: int) -> Tensor:
     return place.masked_fill_((place < 0) | (place > taps), taps)
 
 
-def _band(kernel: Tensor, offset: int, stride: int) -> Band:
-    """The band of a composite kernel, whose last tap is a zero."""
-    taps = kernel.numel() - 1
-    place = _constant(_taps_of_rows, kernel.device, taps, offset, stride)
-    matrix = kernel.index_select(0, place.flatten()).view(place.shape)
-    left = -_reach(taps, offset, stride).start
-    return Band(matrix, left, stride, kernel[:-1], offset)
+def band_of(kernel: Kernel) -> Band:
+    """The band of a composite kernel."""
+    taps = kernel.taps.numel()
+    place = _constant(_taps_of_rows, kernel.taps.device, taps, kernel.offset, kernel.stride)
+    with_zero = torch.nn.functional.pad(kernel.taps, (0, 1))
+    matrix = with_zero.index_select(0, place.flatten()).view(place.shape)
+    return Band(matrix, -_reach(taps, kernel.offset, kernel.stride).start, kernel)
 
 
 def expand(x: Tensor, band: Band, start: int, stop: int, windows: Windows | None = None) -> Tensor:
@@ -189,8 +224,9 @@ def axis_matrix(band: Band, latents: int, coords: Tensor, length: int) -> Tensor
     Between samples, the rows of the four nearest ones are combined by the cubic of Keys (1981,
     a = -1/2): exact at samples, and as smooth as the kernels themselves.
     """
+    kernel, offset = band.kernel.taps, band.kernel.offset
     base = torch.floor(coords)
-    t = (coords - base).to(band.kernel.dtype)
+    t = (coords - base).to(kernel.dtype)
     cubic = torch.stack(
         [
             ((-0.5 * t + 1) * t - 0.5) * t,
@@ -199,17 +235,17 @@ def axis_matrix(band: Band, latents: int, coords: Tensor, length: int) -> Tensor
             (0.5 * t - 0.5) * t * t,
         ]
     )
-    matrix = band.kernel.new_zeros(coords.numel(), latents)
+    matrix = kernel.new_zeros(coords.numel(), latents)
     # Latents, also those beyond the edges, that reach the samples around the coordinates.
     near = (float(base.min()) - 1, float(base.max()) + 2)
-    low, high = (min(max(0, int(row)), length - 1) - band.offset for row in near)
-    first, last = -((band.kernel.numel() - 1 - low) // band.stride), high // band.stride
+    low, high = (min(max(0, int(row)), length - 1) - offset for row in near)
+    first, last = -((kernel.numel() - 1 - low) // band.stride), high // band.stride
     columns = torch.arange(first, last + 1, device=coords.device)
     owner = columns.clamp(0, latents - 1)
     for tap in range(4):
         rows = (base.long() + tap - 1).clamp(0, length - 1)
-        index = rows[:, None] - band.stride * columns[None] - band.offset
-        inside = (index >= 0) & (index < band.kernel.numel())
-        values = band.kernel[index.clamp(0, band.kernel.numel() - 1)] * inside
+        index = rows[:, None] - band.stride * columns[None] - offset
+        inside = (index >= 0) & (index < kernel.numel())
+        values = kernel[index.clamp(0, kernel.numel() - 1)] * inside
         matrix.index_add_(1, owner, values * cubic[tap][:, None])
     return matrix

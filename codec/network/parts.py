@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from codec.cpu import kernels_on
+from codec.cpu.interpolation import FusedInterpolation
 from codec.cpu.synthesis import FusedSynthesis
 from codec.network.kernels import Band, interpolate
 from codec.network.tail import features_of
@@ -94,6 +95,9 @@ class Parts:
         """
         if latents[0].device.type != "cpu":
             return self._of_blocks(latents, rows, columns)
+        if self._instructions is not None:
+            kernels = [band.kernel for band in self.bands]
+            return FusedInterpolation(self._instructions).samples(latents, kernels, rows, columns)
         out = latents[0].new_empty(len(latents) + 1, len(rows), len(columns))
         out[-1] = 1
         for number, grid in enumerate(latents):
@@ -136,13 +140,13 @@ class Parts:
         """
         key = number, phase, samples
         if key not in self._matrices:
-            band = self.bands[number]
-            taps = band.kernel.numel()
-            first = -((band.offset + taps - 1 - phase) // band.stride)
-            last = (phase + samples - 1 - band.offset) // band.stride
-            place = torch.arange(phase - band.offset, phase - band.offset + samples)[:, None]
-            place = place - band.stride * torch.arange(first, last + 1)
+            kernel = self.bands[number].kernel
+            taps, offset, stride = kernel.taps.numel(), kernel.offset, kernel.stride
+            first = -((offset + taps - 1 - phase) // stride)
+            last = (phase + samples - 1 - offset) // stride
+            place = torch.arange(phase - offset, phase - offset + samples)[:, None]
+            place = place - stride * torch.arange(first, last + 1)
             inside = (place >= 0) & (place < taps)
-            matrix = band.kernel[place.clamp_(0, taps - 1)] * inside
+            matrix = kernel.taps[place.clamp_(0, taps - 1)] * inside
             self._matrices[key] = matrix, first
         return self._matrices[key]
