@@ -77,14 +77,14 @@ def test_a_damaged_tile_leaves_nothing_going_on(
     at_work, lock = 0, threading.Lock()
     decode = CoreUnit.segment
 
-    def segment(self: CoreUnit, index: int, above: object = None) -> object:
+    def segment(self: CoreUnit, index: int, shared: object = None) -> object:
         nonlocal at_work
         if index == 1:
             raise CorruptError("this tile is damaged")
         with lock:
             at_work += 1
         time.sleep(0.05)
-        found = decode(self, index, above)  # type: ignore[arg-type]
+        found = decode(self, index, shared)  # type: ignore[arg-type]
         with lock:
             at_work -= 1
         return found

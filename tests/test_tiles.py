@@ -15,7 +15,7 @@ from formats.errors import CorruptError
 from formats.header import Header, MediaKind
 from formats.unit import pack_core_unit
 from formats.weights import CodedTensor
-from tests.formats.factory import core_grids
+from tests.formats.factory import core_grids, with_colour
 
 HEIGHT, WIDTH = 700, 1100
 CPU = torch.device("cpu")
@@ -32,8 +32,9 @@ def tensors(config: CoreConfig) -> list[CodedTensor]:
     return found
 
 
-def file_of(levels: int) -> bytes:
+def file_of(levels: int, colour: int = 0, colour_level: int = 0) -> bytes:
     config = CoreConfig(levels=levels, tile=8, width=4, hidden=4)
+    config = with_colour(config, colour, colour_level)
     grids = core_grids(config, HEIGHT, WIDTH, 1.0)
     payload, _ = pack_core_unit(0, config, tensors(config), grids, HEIGHT, WIDTH)
     header = Header(MediaKind.IMAGE, WIDTH, HEIGHT, 3, 8, config)
@@ -48,9 +49,14 @@ def decoder_of(data: bytes) -> CoreReconstructor:
     return core_reconstructor(config, lengths, 3, unit.tensors, unit, 8, CPU)
 
 
-@pytest.mark.parametrize("levels", [3, 7])
-def test_a_crop_decodes_what_it_touches_and_equals_the_whole(levels: int) -> None:
-    data = file_of(levels)
+@pytest.mark.parametrize(
+    ("levels", "colour", "colour_level"),
+    [(3, 0, 0), (7, 0, 0), (3, 2, 1), (7, 3, 2), (7, 4, 1), (7, 3, 0), (6, 3, 3)],
+)
+def test_a_crop_decodes_what_it_touches_and_equals_the_whole(
+    levels: int, colour: int, colour_level: int
+) -> None:
+    data = file_of(levels, colour, colour_level)
     whole = codec.decode(data, device="cpu")
     half = codec.decode(data, device="cpu", scale=0.5)
     assert whole.std() > 3
@@ -70,7 +76,7 @@ def test_a_crop_decodes_what_it_touches_and_equals_the_whole(levels: int) -> Non
 
 
 def test_damage_in_one_tile_leaves_the_others() -> None:
-    decoder = decoder_of(file_of(7))
+    decoder = decoder_of(file_of(7, 4, 1))
     assert isinstance(decoder.tiles, TiledLatents)
     unit = decoder.tiles.unit
     last = len(unit.segments) - 1

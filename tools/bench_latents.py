@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -22,7 +22,7 @@ from formats import native, residuals, tables
 from formats.blocks import BlockGrid
 from formats.context import ContextNetwork, Scratch
 from formats.core import CoreConfig
-from formats.latents import _Coded, _coded, _walk, decode_by_passes, encode_segment
+from formats.latents import Codes, _Coded, _coded, _walk, decode_by_passes, encode_segment
 from formats.residuals import LatentDecoder, by_key
 from formats.tables import FAR, TOTAL, latent_frequencies
 from formats.weights import CodedTensor
@@ -42,19 +42,19 @@ def network(config: CoreConfig, scale: int, seed: int = 0) -> ContextNetwork:
 
 
 def drawn(
-    network: ContextNetwork, shapes: list[tuple[int, int]], seed: int = 1
-) -> list[npt.NDArray[np.int32]]:
+    network: ContextNetwork, shapes: Mapping[int, tuple[int, int]], seed: int = 1
+) -> dict[int, npt.NDArray[np.int32]]:
     """Latents drawn from the tables that the network chooses for them."""
     rng = np.random.default_rng(seed)
 
     ends = by_key(latent_frequencies().cumsum(-1))
 
-    def draw(coded: _Coded, values: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    def draw(number: int, coded: _Coded, values: Codes) -> Codes:
         point = rng.integers(0, TOTAL, (len(coded.keys), 1))
         symbols = (ends[coded.keys] <= point).sum(1).astype(np.int32)
         return coded.place(symbols - FAR)
 
-    return _walk(network, shapes, 0, None, draw)
+    return _walk(network, shapes, {}, draw)
 
 
 def median_ms(work: Callable[[], object], runs: int) -> tuple[float, float]:
@@ -80,28 +80,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--height", type=int, default=512, help="rows (%(default)s)")
     parser.add_argument("--width", type=int, default=768, help="columns (%(default)s)")
-    parser.add_argument("--levels", type=int, default=7, help="grids (%(default)s)")
+    parser.add_argument("--levels", type=int, default=7, help="with a grid each (%(default)s)")
+    parser.add_argument("--colour", type=int, default=0, help="colour grids (%(default)s)")
+    parser.add_argument("--colour-level", type=int, default=0, help="of the finest (%(default)s)")
     parser.add_argument("--context", type=int, default=16, help="context width (%(default)s)")
     parser.add_argument("--block", type=int, default=0, help="log2 of the blocks (%(default)s)")
     parser.add_argument("--scale", type=int, default=10, help="typical scale (%(default)s)")
     parser.add_argument("--runs", type=int, default=9, help="runs to take the median of")
     args = parser.parse_args()
-    config = CoreConfig(levels=args.levels, width=args.context, block=args.block)
+    config = CoreConfig(
+        levels=args.levels,
+        width=args.context,
+        block=args.block,
+        colour=args.colour,
+        colour_level=args.colour_level,
+    )
     net = network(config, args.scale)
-    shapes = config.grid_shapes(args.height, args.width)
+    shapes = dict(enumerate(config.grid_shapes(args.height, args.width)))
     grids = drawn(net, shapes)
     data, seen = encode_segment(net, grids)
-    if any(not np.array_equal(a, b) for a, b in zip(seen, grids, strict=True)):
+    if any(not np.array_equal(seen[number], grid) for number, grid in grids.items()):
         raise SystemExit("the encoder changed latents that were drawn from its tables")
 
     decoded = net, shapes, data, "bench"
     scratch = Scratch()
-    predicted = []
+    predicted: list[tuple[Codes, Codes, npt.NDArray[np.bool_] | None]] = []
+
+    def empty(number: int) -> BlockGrid:
+        parent = config.parent(number)
+        above = None if parent is None else grids[parent]
+        return BlockGrid(shapes[number], config.side(number), above)
 
     def order() -> None:
-        for level, grid in enumerate(grids):
-            above = grids[level + 1] if level + 1 < len(grids) else None
-            known = BlockGrid(shapes[level], config.side(level), above)
+        for number, grid in grids.items():
+            known = empty(number)
             given = known.split(grid)
             for step in known.passes():
                 known.put(step, step.of(given))
@@ -109,11 +121,9 @@ def main() -> None:
 
     def context() -> None:
         predicted.clear()
-        for level, shape in enumerate(shapes):
-            above = grids[level + 1] if level + 1 < len(grids) else None
-            known = BlockGrid(shape, config.side(level), above)
-            for step in known.passes():
-                predicted.append((*net.predict(step, level, scratch), step.inside))
+        for number in shapes:
+            for step in empty(number).passes():
+                predicted.append((*net.predict(step, number, scratch), step.inside))
 
     def symbols() -> None:
         coder = LatentDecoder(data, "bench")
@@ -128,11 +138,11 @@ def main() -> None:
     ]
     prepared: list[_Coded] = []
 
-    def prepare(coded: _Coded, values: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    def prepare(number: int, coded: _Coded, values: Codes) -> Codes:
         prepared.append(coded)
         return values
 
-    _walk(net, shapes, 0, None, prepare, grids)
+    _walk(net, shapes, {}, prepare, grids)
     rows += [
         ("symbols", median_ms(symbols, args.runs)),
         ("decode, numpy", median_ms(lambda: decode_by_passes(*decoded), args.runs)),
@@ -145,11 +155,12 @@ def main() -> None:
 
     rows.append(("decode, numpy, cold tables", median_ms(cold, args.runs)))
     for name in native.instruction_sets():
-        machine_code = partial(native.decode_segment, *decoded, 0, None, name)
+        machine_code = partial(native.decode_segment, *decoded, {}, name)
         rows.append((f"decode, {name}", median_ms(machine_code, args.runs)))
     latents = config.latents(args.height, args.width)
     print(
-        f"{args.width}x{args.height}, {config.levels} levels, context width {config.width}: "
+        f"{args.width}x{args.height}, {config.levels} levels, {config.colour} colour grids, "
+        f"context width {config.width}: "
         f"{8 * len(data) / (args.height * args.width):.3f} bpp, "
         f"{sum(len(p.keys) for p in prepared):,} of {latents:,} latents coded in "
         f"{len(prepared)} passes"

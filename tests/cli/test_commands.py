@@ -17,7 +17,11 @@ import codec
 from codec.cli import main
 from codec.decoder import Image
 from codec.media import ImageMedia, open_video, read_image, write_image
+from formats.container import write_container
+from formats.core import CoreConfig
+from formats.unit import pack_core_unit
 from tests.conftest import REPOSITORY, SAMPLES, clip, picture
+from tests.formats.factory import core_grids, core_tensors, image_header
 
 FAST = ["--steps", "20", "--device", "cpu", "--quiet"]
 
@@ -69,6 +73,32 @@ def test_encode_info_verify_decode(
     back = photo.with_name("back.png")
     assert main(["decode", str(packed), str(back), "--device", "cpu"]) == 0
     assert np.array_equal(read_image(back).samples, codec.decode(packed, device="cpu"))
+
+
+def test_info_tells_colour_grids_from_levels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = CoreConfig(levels=5, colour=3, colour_level=1, tile=8, width=3, hidden=2)
+    header = image_header(network=config, height=300, width=20)
+    grids = core_grids(config, 300, 20)
+    payload, seen = pack_core_unit(0, config, core_tensors(config, 3), grids, 300, 20)
+    path = tmp_path / "colour.crdx"
+    path.write_bytes(write_container(header, [payload], [1]))
+    assert main(["info", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "5 levels + 3 colour grids" in shown
+    names = [line[4:20].split() for line in shown.splitlines() if line.startswith("    level ")]
+    assert names == [
+        *(["level", str(level)] for level in range(5)),
+        *(["level", str(level), "colour"] for level in (1, 2, 3)),
+    ]
+    assert main(["info", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["latents"]
+    assert [entry["level"] for entry in found] == config.grid_levels
+    assert [entry["colour"] for entry in found] == [False] * 5 + [True] * 3
+    assert [entry["latents"] for entry in found] == [grid.size for grid in seen]
+    assert [entry["zeros"] for entry in found] == [int((grid == 0).sum()) for grid in seen]
+    assert all(entry["bits"] > 0 for entry in found)
 
 
 def test_json_answers_are_strict_json(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:

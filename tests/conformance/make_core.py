@@ -19,10 +19,10 @@ import codec
 from formats.container import Container, write_container
 from formats.core import CoreConfig
 from formats.header import Header, MediaKind
-from formats.priors import prior_shape
 from formats.unit import pack_core_unit
 from formats.weights import CodedTensor
 from tests.conftest import picture
+from tests.formats.factory import of_prior
 
 FOLDER = Path(__file__).parent / "core"
 
@@ -99,13 +99,44 @@ def streams() -> dict[str, bytes]:
             CoreConfig(levels=5, hidden=3, residuals=0, width=4, tile=8), 300, 40, 3, 0.1, 9, -300
         ),
         "column_33x1": stream(small, 33, 1, 1, 3.0, 7),
+        "colour_rgb_37x45": stream(
+            CoreConfig(levels=7, width=6, block=4, colour=3, colour_level=2), 37, 45, 3, 2.0, 14
+        ),
+        "colour_tiles_270x20": stream(  # of the colour grids, levels 1 and 2 are in tiles
+            CoreConfig(levels=7, hidden=3, residuals=0, width=4, tile=8, colour=4, colour_level=1),
+            270,
+            20,
+            3,
+            0.5,
+            15,
+        ),
+        "colour_small_5x9": stream(
+            CoreConfig(levels=2, hidden=2, residuals=1, width=3, colour=2, colour_level=0),
+            5,
+            9,
+            3,
+            3.0,
+            16,
+        ),
+        "colour_certain_40x30": stream(
+            CoreConfig(levels=5, hidden=3, residuals=0, width=4, colour=3, colour_level=1),
+            40,
+            30,
+            3,
+            0.2,
+            18,
+            -300,
+        ),
+        "colour_of_one_level_4x6": stream(
+            CoreConfig(levels=1, hidden=2, residuals=0, width=3, colour=1), 4, 6, 3, 3.0, 17
+        ),
     }
 
 
 def pictures() -> dict[str, bytes]:
     """Name and bytes of encoded pictures."""
     fast: dict[str, Any] = {"steps": 120, "device": "cpu", "lam": 2e-4}
-    wide = CoreConfig(levels=6, prior=2, **prior_shape(2))
+    wide = of_prior(2, levels=6)
     return {
         "encoded_rgb_40x56": codec.encode(picture(40, 56, 3), **fast).data,
         "encoded_grey16_19x70": codec.encode(picture(19, 70, 1, bits=16), **fast).data,

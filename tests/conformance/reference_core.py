@@ -31,6 +31,12 @@ class Config:
     block: int
     tile: int
     prior: int = 0
+    colour: int = 0
+    colour_level: int = 0
+
+    def levels_of(self) -> list[int]:
+        """The level of every grid."""
+        return [*range(self.levels), *(self.colour_level + i for i in range(self.colour))]
 
 
 @dataclass
@@ -58,15 +64,33 @@ def read_header(header: bytes) -> Config:
     assert read.u8() == 0
     width, height, channels = read.varint(), read.varint(), read.u8()
     read.at += 5  # depth, colour, range
-    assert (read.u8(), read.u8()) == (4, 1)
+    assert (read.u8(), read.u8()) == (5, 1)
     levels, hidden, residuals, w, block, prior, tile, gain = (read.u8() for _ in range(8))
+    colour_level, colour = divmod(read.u8(), 16)
     assert gain < 128
+    assert colour <= 5
+    assert colour_level + colour <= levels
+    assert colour or not colour_level
     assert read.at == len(header)
     assert block == 0 or 3 <= block <= 8
-    return Config(width, height, channels, levels, hidden, residuals, w, block, tile, prior)
+    return Config(
+        width,
+        height,
+        channels,
+        levels,
+        hidden,
+        residuals,
+        w,
+        block,
+        tile,
+        prior,
+        colour,
+        colour_level,
+    )
 
 
 def shapes(c: Config) -> dict[str, tuple[int, ...]]:
+    grids = c.levels + c.colour
     found: dict[str, tuple[int, ...]] = {
         "context.first": (c.w, 16 if c.block else 11),
         "context.parent": (c.w, 9),
@@ -74,14 +98,14 @@ def shapes(c: Config) -> dict[str, tuple[int, ...]]:
         "context.hidden": (c.w, c.w),
         "context.hidden_bias": (c.w,),
         "context.out": (2, c.w),
-        "context.level": (2, c.levels),
+        "context.level": (2, grids),
         "kernel": (c.levels - 1, 4),
-        "filter": (c.levels, 4),
-        "tail.weight": (c.hidden, c.levels),
+        "filter": (grids, 4),
+        "tail.weight": (c.hidden, grids),
         "tail.bias": (c.hidden,),
         "output.weight": (c.channels, c.hidden),
         "output.bias": (c.channels,),
-        "skip": (c.channels, c.levels),
+        "skip": (c.channels, grids),
     }
     for i in range(c.residuals):
         found[f"residual{i}.weight"] = (c.channels, c.channels, 3, 3)
@@ -213,7 +237,7 @@ class Network:
         self.out = tensors["context.out"].fixed(7)
         self.level = tensors["context.level"].fixed(12)
 
-    def predict(self, level: int, x: list[int], p: list[int], e: list[int]) -> tuple[int, int]:
+    def predict(self, grid: int, x: list[int], p: list[int], e: list[int]) -> tuple[int, int]:
         """mu and s from context inputs, parents and flags."""
         w = range(self.c.w)
         if self.c.block == 0:
@@ -228,8 +252,8 @@ class Network:
         for r in w:
             total = sum(self.hidden[r][i] * a0[i] for i in w) + 128 * a0[r] + self.hidden_bias[r]
             a1.append(clamp(total + 64 >> 7, 0, 4095))
-        y = [sum(self.out[r][i] * a1[i] for i in w) + 4 * self.level[r][level] for r in (0, 1)]
-        m = self.full >> level & 1
+        y = [sum(self.out[r][i] * a1[i] for i in w) + 4 * self.level[r][grid] for r in (0, 1)]
+        m = self.full >> grid & 1
         return clamp(y[0] + 256 >> 9, -32736, 32736), clamp(44 + (y[1] + 1024 >> 11), m, 63)
 
 
@@ -238,21 +262,24 @@ def decode_segment(
     height: int,
     width: int,
     stream: bytes,
-    levels: range | None = None,
-    above: Grid | None = None,
-) -> list[Grid]:
+    numbers: list[int] | None = None,
+    known: dict[int, Grid] | None = None,
+) -> dict[int, Grid]:
+    """Grids by number; `known` are parts of grids of the whole image."""
     decoder = RangeDecoder(stream)
-    levels = range(network.c.levels) if levels is None else levels
-    grids: list[Grid] = [
-        [[0] * -(-width // 2**n) for _ in range(-(-height // 2**n))] for n in levels
-    ]
-    b = network.c.block
-    for level, grid in reversed(list(zip(levels, grids, strict=True))):
+    level_of, b = network.c.levels_of(), network.c.block
+    numbers = list(range(len(level_of))) if numbers is None else numbers
+    found = dict(known or {})
+    for number in sorted(numbers, reverse=True):
+        level = level_of[number]
+        grid = [[0] * -(-width // 2**level) for _ in range(-(-height // 2**level))]
+        # The last grid of either pyramid has none above it.
+        above = None if number in (network.c.levels - 1, len(level_of) - 1) else found[number + 1]
         side = 2 ** max(min(b, 5), b - level // 2) if b else max(len(grid), len(grid[0])) + 1
         for places in positions(len(grid), len(grid[0]), side):
             work = []
             for i, j in places:
-                mu, s = network.predict(level, *inputs(grid, above, i, j, side))
+                mu, s = network.predict(number, *inputs(grid, above, i, j, side))
                 n = mu + 16 >> 5
                 work.append((i, j, n, mu - 32 * n, s))
             far = []
@@ -263,27 +290,30 @@ def decode_segment(
                     far.append((s, len(far), i, j, r if f >= 0 else -r))
             for s, _, i, j, r in sorted(far):
                 grid[i][j] += (1 if r > 0 else -1) * decoder.symbol(excess_table(s))
-        above = grid
+        found[number] = grid
     decoder.finish()
-    return grids
+    return {number: found[number] for number in numbers}
 
 
 def add_prior(c: Config, tensors: dict[str, Tensor]) -> None:
     """Section 9.7, for the tensors of the context network: all that the integers need."""
     path = Path(__file__).parents[2] / "formats" / "data" / f"prior{c.prior}.json"
-    stored = json.loads(path.read_text())["tensors"]
+    prior = json.loads(path.read_text())
+    stored, last = prior["tensors"], prior["levels"] - 1
+    assert (c.colour, c.colour_level) in ((0, 0), (prior["colour"], prior["colour_level"]))
+    taken = [min(n, last) for n in range(c.levels)] + [last + 1 + i for i in range(c.colour)]
     for name, tensor in tensors.items():
         if not name.startswith("context."):
             continue
         values, columns = stored[name]["values"], stored[name]["shape"][-1]
         if name == "context.level":
             rows = [values[i : i + columns] for i in range(0, len(values), columns)]
-            values = [row[min(n, columns - 1)] for row in rows for n in range(c.levels)]
+            values = [row[n] for row in rows for n in taken]
         tensor.prior = values
 
 
-def decode(data: bytes) -> tuple[dict[str, Tensor], list[list[Grid]]]:
-    """Tensors by name, and the grids of every segment."""
+def decode(data: bytes) -> tuple[dict[str, Tensor], list[dict[int, Grid]]]:
+    """Tensors by name, and the grids of every segment by number."""
     parts = chunks(data)
     assert [kind for kind, _ in parts] == ["H", "U", "E"]
     c = read_header(parts[0][1])
@@ -295,7 +325,8 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], list[list[Grid]]]:
         number = read.u8()
         entries[name] = (number, 0 if number == 255 else read.u8() - 24)
     full = read.varint()
-    assert full < 2**c.levels
+    level_of = c.levels_of()
+    assert full < 2 ** len(level_of)
     size = read.varint()
     sizes = dict.fromkeys(entries, 1)
     for name, shape in shapes(c).items():
@@ -311,26 +342,28 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], list[list[Grid]]]:
     if c.prior:
         add_prior(c, tensors)
     tiled = min(c.levels, c.tile - 5) if c.tile else 0
-    boxes = [(0, 0, c.height, c.width, range(tiled, c.levels))] if tiled < c.levels else []
+    coarse = [n for n, level in enumerate(level_of) if level >= tiled]
+    boxes = [(0, 0, c.height, c.width, coarse)] if coarse else []
     if tiled:
         side = 2**c.tile
+        fine = [n for n, level in enumerate(level_of) if level < tiled]
         boxes += [
-            (y, x, min(side, c.height - y), min(side, c.width - x), range(tiled))
+            (y, x, min(side, c.height - y), min(side, c.width - x), fine)
             for y in range(0, c.height, side)
             for x in range(0, c.width, side)
         ]
     lengths = [read.varint() for _ in boxes]
     network, segments = Network(c, tensors, full), []
-    for (y, x, height, width, levels), length in zip(boxes, lengths, strict=True):
+    for (y, x, height, width, numbers), length in zip(boxes, lengths, strict=True):
         stream = payload[read.at : read.at + length]
-        above = None
-        if levels.stop < c.levels:
-            stride = 2**levels.stop
-            above = [
+        over = {}
+        for n in coarse if numbers is not coarse else []:
+            stride = 2 ** level_of[n]
+            over[n] = [
                 row[x // stride : -(-(x + width) // stride)]
-                for row in segments[0][0][y // stride : -(-(y + height) // stride)]
+                for row in segments[0][n][y // stride : -(-(y + height) // stride)]
             ]
-        segments.append(decode_segment(network, height, width, stream, levels, above))
+        segments.append(decode_segment(network, height, width, stream, numbers, over))
         read.at += length
     assert read.at == len(payload)
     return tensors, segments

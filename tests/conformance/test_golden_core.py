@@ -59,16 +59,17 @@ def test_a_second_implementation_reads_the_same_integers(name: str) -> None:
         assert other.step == tensor.step
     assert len(segments) == len(unit.segments)
     for grids, (_, decoded, _) in zip(segments, unit.decode(), strict=True):
-        assert grids == [grid.tolist() for grid in decoded]
+        assert grids == {number: grid.tolist() for number, grid in decoded.items()}
 
 
-def test_a_stream_has_levels_of_certain_latents_coded_in_full_and_skipped(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("name", ["certain_300x40", "colour_certain_40x30"])
+def test_a_stream_has_grids_of_certain_latents_coded_in_full_and_skipped(
+    monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(SWITCH, "0")  # numpy asks for every pass
-    with Container.open(stream("certain_300x40")) as box:
+    with Container.open(stream(name)) as box:
         unit = box.core_unit(0)
-    full, least = unit.network.full, [63] * unit.network.config.levels
+    full, least = unit.network.full, [63] * unit.network.config.grids
     predict = unit.network.predict
 
     def seen(step: Pass, level: int, scratch: Scratch | None = None) -> tuple[Means, Scales]:
@@ -78,10 +79,12 @@ def test_a_stream_has_levels_of_certain_latents_coded_in_full_and_skipped(
 
     unit.network.predict = seen  # type: ignore[method-assign]
     unit.grids()
-    levels = [(full >> n & 1, index) for n, index in enumerate(least)]
-    assert (0, 0) in levels
-    assert (1, 1) in levels
-    assert (1, 0) not in levels
+    grids = [(full >> n & 1, index) for n, index in enumerate(least)]
+    levels = unit.network.config.levels
+    for pyramid in (grids[:levels], grids[levels:]) if "colour" in name else (grids,):
+        assert (0, 0) in pyramid
+        assert (1, 1) in pyramid
+        assert (1, 0) not in pyramid
 
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -133,9 +136,9 @@ def test_the_worked_example_of_the_specification_is_true() -> None:
             found := re.match(r" +((?:[0-9a-f]{2} +)*[0-9a-f]{2})(?: |$)", line)
         ):
             data += bytes.fromhex(found[1])
-    assert len(data) == 82
+    assert len(data) == 83
     tensors, segments = reference.decode(bytes(data))
-    assert segments == [[[[5, 4, 3], [4, 4, 14]]]]
+    assert segments == [{0: [[5, 4, 3], [4, 4, 14]]}]
     assert tensors["context.bias"].symbols == [0, 2, 2, 0, 0]
     with Container.open(bytes(data)) as box:
         box.verify()

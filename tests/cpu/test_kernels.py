@@ -12,6 +12,7 @@ import codec
 from codec import cpu
 from codec.bitstream import reconstructor_of_unit
 from codec.cpu import PLAIN, SWITCH, instruction_sets, kernels_on
+from codec.cpu.interpolation import FusedInterpolation
 from codec.cpu.rate import FusedRate
 from codec.cpu.synthesis import FusedSynthesis
 from codec.fit.core_config import CoreFitConfig
@@ -25,6 +26,7 @@ from formats.core import CoreConfig
 from formats.errors import InputError
 from tests.conftest import picture
 from tests.formats.decoders import can_compile
+from tests.formats.factory import with_colour
 
 CPU = torch.device("cpu")
 NUMBERS = (
@@ -116,6 +118,8 @@ def by_operations(rate: ContextRate, *args: object) -> RateResult:
         st.tuples(st.integers(1, 90), st.integers(1, 150)),
     ),
     levels=st.integers(1, 8),
+    colour=st.sampled_from([0, 0, 1, 3, 5]),
+    colour_level=st.integers(0, 7),
     width=st.one_of(st.integers(1, 24), st.sampled_from([32, 33, 64])),
     block=st.sampled_from([0, 4, 5, 6, 7]),
     tile=st.sampled_from([0, 0, 8]),
@@ -126,6 +130,8 @@ def test_the_rate_and_its_gradients_are_those_of_the_operations(
     seed: int,
     size: tuple[int, int],
     levels: int,
+    colour: int,
+    colour_level: int,
     width: int,
     block: int,
     tile: int,
@@ -135,6 +141,7 @@ def test_the_rate_and_its_gradients_are_those_of_the_operations(
     config = CoreConfig(
         levels=levels, width=width, block=min(block, tile - 3) if tile else block, tile=tile
     )
+    config = with_colour(config, colour, colour_level)
     net = network(config, *size, 3, seed % 1000)
     latents = spread * torch.randn(config.latents(*size))
     latents[::7] = latents[::7].round()
@@ -241,7 +248,7 @@ def distortions(
     distortion = CoreDistortion(config, target)
     distortion.fused = None
     wanted = distortion(weights(net, False), grids)
-    distortion.fused = FusedSynthesis(number)
+    distortion.fused = FusedInterpolation(number), FusedSynthesis(number)
     distortion(weights(net, False), grids)  # leaves something in the memory that is used again
     return distortion(weights(net, False), grids), wanted
 
@@ -256,6 +263,9 @@ def distortions(
         (1, 300, 4, CoreConfig(levels=10, hidden=64, residuals=4)),
         (64, 256, 3, CoreConfig(hidden=48)),
         (40, 129, 1, CoreConfig(levels=8, hidden=24, residuals=1)),
+        (33, 70, 3, CoreConfig(colour=3, colour_level=2)),
+        (20, 300, 3, CoreConfig(levels=10, colour=5, colour_level=5)),  # as many as there may be
+        (9, 7, 2, CoreConfig(levels=1, colour=1)),
     ],
 )
 def test_the_error_and_its_gradients_are_those_of_the_operations(
@@ -264,8 +274,8 @@ def test_the_error_and_its_gradients_are_those_of_the_operations(
     for number in SETS:
         found, wanted = distortions(config, height, width, channels, number)
         close(found.mse, wanted.mse, 1e-5)
-        for level, (a, b) in enumerate(zip(found.latents, wanted.latents, strict=True)):
-            close(a, b, 1e-4, f"latents {level}")
+        for grid, (a, b) in enumerate(zip(found.latents, wanted.latents, strict=True)):
+            close(a, b, 1e-4, f"latents {grid}")
         assert found.weights.keys() == wanted.weights.keys()
         for name, value in wanted.weights.items():
             close(found.weights[name], value, 2e-4, name)

@@ -17,6 +17,7 @@ from tests.core_nets import SMALL, noisy_net, weights_of
         (SMALL, 3),
         (CoreConfig(levels=1, width=2, hidden=3, residuals=0), 1),
         (CoreConfig(levels=2, width=2, hidden=3, residuals=1), 4),
+        (CoreConfig(levels=3, width=2, hidden=3, residuals=1, colour=2, colour_level=1), 3),
     ],
 )
 def test_curvature_is_that_of_the_derivatives(config: CoreConfig, channels: int) -> None:

@@ -30,6 +30,7 @@ from formats.core import CoreConfig
 from formats.errors import InputError
 from formats.header import Header, MediaKind
 from formats.latents import grid_bits
+from formats.priors import prior_shape
 from formats.unit import pack_core_unit, unpack_core_unit
 from formats.weights import MAX_STEP, MIN_STEP
 from tests.conftest import picture
@@ -101,7 +102,7 @@ def test_the_estimate_is_what_the_file_costs() -> None:
     header = Header(MediaKind.IMAGE, 56, 40, 3, 8, fit.net.config)
     payload, seen = pack_core_unit(0, fit.net.config, coded, grids, 40, 56)
     unit = unpack_core_unit(payload, 0, header)
-    real = sum(grid_bits(unit.network, unit.grids()))
+    real = sum(grid_bits(unit.network, dict(enumerate(unit.grids()))).values())
     flat = torch.from_numpy(np.concatenate([g.ravel() for g in seen])).float()
     with torch.no_grad():
         _, rate = fit.evaluate(flat, exact=True, gradient=False)
@@ -213,14 +214,14 @@ def test_a_picture_of_many_bits_gets_a_wide_context(bits: float, width: int) -> 
     [
         ((512, 768), 149_000, 2000, 1, 16),
         ((512, 768), 150_000, 1999, 1, 16),
-        ((512, 768), 150_000, 2000, 0, 16),
-        ((512, 768), 279_000, 2000, 0, 16),
+        ((512, 768), 150_000, 2000, 0, 24),
+        ((512, 768), 279_000, 2000, 0, 24),
         ((512, 768), 280_000, 2000, 0, 32),
         ((512, 768), 1e6, 1999, 2, 32),
         ((400, 624), 149_000, 2000, 1, 16),  # 249,600 pixels
         ((400, 624), 1e6, 2000, 2, 32),
         ((400, 632), 149_000, 2000, 1, 16),  # 252,800
-        ((400, 632), 151_000, 2000, 0, 16),
+        ((400, 632), 151_000, 2000, 0, 24),
         ((512, 768), 79_000, 5000, 1, 16),
         ((512, 768), 81_000, 4999, 1, 16),
         ((512, 768), 81_000, 5000, 0, 16),
@@ -237,9 +238,30 @@ def test_a_long_fit_that_pays_for_its_network_starts_from_no_prior(
     assert config.block == 0
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_only_pictures_with_colours_have_colour_grids(channels: int) -> None:
+    free = core_network(512, 768, 1e-3, 1e6, 2000, channels)
+    assert free.prior == 0
+    assert (free.colour, free.colour_level) == ((3, 2) if channels >= 3 else (0, 0))
+    for bits in (0, 1e6):  # of both priors
+        config = core_network(512, 768, 1e-3, bits, 100, channels)
+        shape = prior_shape(config.prior)
+        wanted = shape["colour"], shape["colour_level"]
+        assert (config.colour, config.colour_level) == (wanted if channels >= 3 else (0, 0))
+
+
+def test_small_pictures_have_the_colour_grids_of_the_prior_or_none() -> None:
+    shape = prior_shape(1)
+    least = shape["colour"] + shape["colour_level"]
+    for side in (1, 2, 8, 9, 16, 17, 32, 33, 64, 65):
+        config = core_network(side, side, 1e-3, 0)
+        assert config.colour == (shape["colour"] if config.levels >= least else 0)
+
+
 @torch.no_grad()
-def test_the_first_picture_is_grey_and_its_latents_are_expected_to_be_zero() -> None:
-    config = CoreConfig(levels=3, width=4)
+@pytest.mark.parametrize("colour", [0, 1])
+def test_the_first_picture_is_grey_and_its_latents_are_expected_to_be_zero(colour: int) -> None:
+    config = CoreConfig(levels=3, width=4, colour=colour, colour_level=2 * colour)
     net = CoreCoordX(config, {"y": 16, "x": 24}, 3)
     assert torch.equal(net.native(range(16), range(24)), torch.full((3, 16, 24), 0.5))
     rate = ContextRate(config, 16, 24, CPU)
@@ -248,6 +270,11 @@ def test_the_first_picture_is_grey_and_its_latents_are_expected_to_be_zero() -> 
     quiet = float(rate(weights, zeros, gradient=False).bits)
     weights["context.level"].zero_()
     assert quiet < 2 < 1000 < float(rate(weights, zeros, gradient=False).bits)
+    for number in range(3, config.grids):  # colour grids change colours, not the brightness
+        net.latents = [torch.full(q.shape, float(n == number)) for n, q in enumerate(net.latents)]
+        change = net.native(range(16), range(24)) - 0.5
+        assert float(change.abs().max()) > 0.1
+        assert float(change.sum(0).abs().max()) < 1e-6
 
 
 def test_huge_weights_are_quantised_within_the_format() -> None:

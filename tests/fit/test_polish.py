@@ -37,8 +37,10 @@ def loss(
         (CoreConfig(levels=1, width=4, hidden=4, residuals=0), 40, 33, 1),
         (CoreConfig(levels=5, width=4, hidden=4, block=4, tile=8), 300, 40, 4),
         (CoreConfig(levels=2, width=4, hidden=4), 1, 1, 3),
+        (CoreConfig(levels=4, width=4, hidden=4, colour=3, colour_level=1), 70, 90, 3),
+        (CoreConfig(levels=1, width=4, hidden=4, colour=1), 40, 33, 3),
     ],
-    ids=["photo", "one level", "tiles", "pixel"],
+    ids=["photo", "one level", "tiles", "pixel", "colour", "colour of one level"],
 )
 def test_the_loss_never_rises(config: CoreConfig, height: int, width: int, channels: int) -> None:
     net, distortion, rate, latents = made(config, height, width, channels)
@@ -91,10 +93,13 @@ def test_errors_and_bits_add_up_to_the_loss() -> None:
     assert cost == pytest.approx(loss(net, distortion, rate, latents), rel=1e-5)
 
 
-@pytest.mark.parametrize("level", [0, 1, 2])
-def test_cells_hold_every_pixel_and_latent_once(level: int) -> None:
-    shapes = [(50, 70), (25, 35), (13, 18), (7, 9)]
-    cells = _Cells((50, 70), shapes, level, torch.Generator().manual_seed(level), CPU)
+@pytest.mark.parametrize("grid", [0, 1, 2, 4, 5])
+def test_cells_hold_every_pixel_and_latent_once(grid: int) -> None:
+    shapes = [(50, 70), (25, 35), (13, 18), (7, 9), (25, 35), (13, 18)]
+    levels = [0, 1, 2, 3, 1, 2]
+    level = levels[grid]
+    random = torch.Generator().manual_seed(grid)
+    cells = _Cells((50, 70), shapes, levels, grid, random, CPU)
     count = sum(h * w for h, w in shapes)
     sums = cells.sums(torch.ones(50, 70), torch.full((count,), 100.0))
     assert float(sums.sum()) == 50 * 70 + 100 * count
@@ -103,9 +108,10 @@ def test_cells_hold_every_pixel_and_latent_once(level: int) -> None:
     change = torch.rand(count) - 1
     chosen = cells.best(change, 0.0)
     assert len(chosen) == len(set(cells.latents[chosen].tolist()))
-    start = sum(h * w for h, w in shapes[:level])
+    start = sum(h * w for h, w in shapes[:grid])
     place = chosen - start
-    rows, columns = place // shapes[level][1], place % shapes[level][1]
+    assert 0 <= int(place.min()) <= int(place.max()) < shapes[grid][0] * shapes[grid][1]
+    rows, columns = place // shapes[grid][1], place % shapes[grid][1]
     for a in range(len(chosen)):
         for b in range(a):
             away = max(abs(int(rows[a] - rows[b])), abs(int(columns[a] - columns[b])))

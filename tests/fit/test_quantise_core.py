@@ -14,15 +14,15 @@ from codec.rate import ContextRate
 from codec.signal import to_signal
 from formats.context import ContextNetwork
 from formats.core import CoreConfig
-from formats.priors import prior_shape
 from formats.weights import CodedTensor
 from tests.conftest import picture
 from tests.core_nets import CPU, noisy_net, weights_of
+from tests.formats.factory import of_prior
 
 
 def fitted(first: float, hidden: float, out: float, prior: int) -> CoreCoordX:
     torch.manual_seed(0)
-    config = CoreConfig(levels=3, prior=prior, **(prior_shape(prior) if prior else {}))
+    config = of_prior(prior, levels=5) if prior else CoreConfig(levels=3)
     net = CoreCoordX(config, {"y": 24, "x": 20}, 3)
     with torch.no_grad():
         net.parameter("context.first")[1] = first

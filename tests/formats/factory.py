@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +13,7 @@ from formats.container import write_container
 from formats.core import CoreConfig
 from formats.header import Header, MediaKind
 from formats.network import Encoding, NetworkConfig
+from formats.priors import prior_shape
 from formats.weights import CodedTensor, pack_unit
 
 IMAGE_NET = NetworkConfig(
@@ -67,6 +70,21 @@ def video_file(metadata: dict[str, bytes] | None = None) -> bytes:
     return write_container(header, units, frames, metadata)
 
 
+def with_colour(config: CoreConfig, colour: int, level: int) -> CoreConfig:
+    """With so many colour grids from a level on, or as many as its levels allow."""
+    level %= config.levels
+    colour = min(colour, config.levels - level)
+    return replace(config, colour=colour, colour_level=level if colour else 0)
+
+
+def of_prior(number: int, **changes: int) -> CoreConfig:
+    """What a prior was made for; without its colour grids if there are too few levels."""
+    fields = {"levels": 7, "prior": number, **prior_shape(number), **changes}
+    if fields["levels"] < fields["colour_level"] + fields["colour"]:
+        fields |= {"colour": 0, "colour_level": 0}
+    return CoreConfig(**fields)
+
+
 def core_tensors(
     config: CoreConfig, channels: int, seed: int = 0, spread: float = 10.0
 ) -> list[CodedTensor]:
@@ -91,3 +109,24 @@ def core_grids(
         np.rint(rng.laplace(0, spread, shape)).astype(np.int32)
         for shape in config.grid_shapes(height, width)
     ]
+
+
+def numbered(
+    config: CoreConfig, height: int, width: int, spread: float = 3.0, seed: int = 0
+) -> dict[int, np.ndarray[Any, np.dtype[np.int32]]]:
+    """The same by number."""
+    return dict(enumerate(core_grids(config, height, width, spread, seed)))
+
+
+def shapes_of(config: CoreConfig, height: int, width: int) -> dict[int, tuple[int, int]]:
+    """Rows and columns of all grids by number."""
+    return dict(enumerate(config.grid_shapes(height, width)))
+
+
+def same_grids(
+    found: Mapping[int, np.ndarray[Any, Any]], wanted: Mapping[int, np.ndarray[Any, Any]]
+) -> bool:
+    """Whether these are the same grids by number, in the same order."""
+    return list(found) == list(wanted) and all(
+        np.array_equal(grid, wanted[number]) for number, grid in found.items()
+    )

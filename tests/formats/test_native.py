@@ -13,7 +13,15 @@ from formats.native import SWITCH, instruction_sets, native_on
 from formats.unit import pack_core_unit, unpack_core_unit
 from formats.weights import CodedTensor
 from tests.formats.decoders import can_compile, decode_segment_alike
-from tests.formats.factory import core_grids, core_tensors, image_header
+from tests.formats.factory import (
+    core_grids,
+    core_tensors,
+    image_header,
+    numbered,
+    same_grids,
+    shapes_of,
+    with_colour,
+)
 
 compiled = pytest.mark.skipif(native._native is None, reason="formats._native is not compiled")
 
@@ -50,9 +58,9 @@ def test_without_the_module_numpy_decodes(monkeypatch: pytest.MonkeyPatch) -> No
     assert native_on() is None
     config = CoreConfig(levels=2, width=3)
     network = network_of(config)
-    data, seen = encode_segment(network, core_grids(config, 20, 20))
-    found = decode_segment(network, config.grid_shapes(20, 20), data, "test")
-    assert all(np.array_equal(a, b) for a, b in zip(found, seen, strict=True))
+    data, seen = encode_segment(network, numbered(config, 20, 20))
+    found = decode_segment(network, shapes_of(config, 20, 20), data, "test")
+    assert same_grids(found, seen)
 
 
 def signed(rng: np.random.Generator, rows: int, columns: int, total: int) -> npt.NDArray[np.int32]:
@@ -66,7 +74,7 @@ def signed(rng: np.random.Generator, rows: int, columns: int, total: int) -> npt
 def test_sums_at_the_limit_of_exact_floats_are_the_same(width: int) -> None:
     """Every sum of products may come close to 2^24, and latents are as large as they get."""
     rng = np.random.default_rng(width)
-    config = CoreConfig(levels=3, width=width, block=4)
+    config = CoreConfig(levels=3, width=width, block=4, colour=2, colour_level=1)
     tensors = {
         spec.name: CodedTensor(np.zeros(spec.shape, np.int32), 0) for spec in config.tensors({}, 1)
     }
@@ -80,29 +88,34 @@ def test_sums_at_the_limit_of_exact_floats_are_the_same(width: int) -> None:
         ("hidden", hidden, -7),
         ("hidden_bias", signed(rng, width, 1, 8000)[:, 0], -14),
         ("out", out, -7),
-        ("level", signed(rng, 2, 3, 4000), -12),
+        ("level", signed(rng, 2, 5, 4000), -12),
     ):
         tensors[f"context.{name}"] = CodedTensor(symbols, step)
     network = ContextNetwork(config, tensors)
     for spread in (1.0, 40.0, 1e6):
-        data, seen = encode_segment(network, core_grids(config, 50, 70, spread, width))
-        found = decode_segment_alike(network, config.grid_shapes(50, 70), data, "test")
-        assert all(np.array_equal(a, b) for a, b in zip(found, seen, strict=True))
+        data, seen = encode_segment(network, numbered(config, 50, 70, spread, width))
+        found = decode_segment_alike(network, shapes_of(config, 50, 70), data, "test")
+        assert same_grids(found, seen)
 
 
 @compiled
+@pytest.mark.parametrize("colour", [0, 3])
 @pytest.mark.parametrize("block", [0, *range(3, 9)])
-def test_blocks_of_any_side_and_grids_of_many(block: int) -> None:
-    config = CoreConfig(levels=4, width=6, block=block)
+def test_blocks_of_any_side_and_grids_of_many(block: int, colour: int) -> None:
+    config = with_colour(CoreConfig(levels=4, width=6, block=block), colour, 1)
     network = network_of(config, block)
     for size in ((150, 290), (256, 256), (257, 130), (3, 400)):
-        data, _ = encode_segment(network, core_grids(config, *size, 6.0, block))
-        decode_segment_alike(network, config.grid_shapes(*size), data, "test")
+        data, seen = encode_segment(network, numbered(config, *size, 6.0, block))
+        found = decode_segment_alike(network, shapes_of(config, *size), data, "test")
+        assert same_grids(found, seen)
 
 
 @compiled
-def test_tiles_and_the_grid_above_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = CoreConfig(tile=8, width=5)
+@pytest.mark.parametrize(("colour", "level"), [(0, 0), (4, 1), (3, 0), (2, 4)])
+def test_tiles_and_the_grids_above_them(
+    monkeypatch: pytest.MonkeyPatch, colour: int, level: int
+) -> None:
+    config = with_colour(CoreConfig(tile=8, width=5), colour, level)
     header = image_header(network=config, height=300, width=600)
     payload, seen = pack_core_unit(
         0, config, core_tensors(config, 3), core_grids(config, 300, 600, 3.0), 300, 600
@@ -120,16 +133,16 @@ def test_threads_do_not_disturb_each_other() -> None:
     jobs = []
     for seed in range(4):
         network = network_of(config, seed)
-        data, seen = encode_segment(network, core_grids(config, 100, 120, 4.0, seed))
+        data, seen = encode_segment(network, numbered(config, 100, 120, 4.0, seed))
         jobs.append((network, data, seen))
-    shapes = config.grid_shapes(100, 120)
+    shapes = shapes_of(config, 100, 120)
     with ThreadPoolExecutor(4) as pool:
         for (_, _, seen), found in zip(
             jobs * 8,
             pool.map(lambda job: decode_segment(job[0], shapes, job[1], "test"), jobs * 8),
             strict=True,
         ):
-            assert all(np.array_equal(a, b) for a, b in zip(found, seen, strict=True))
+            assert same_grids(found, seen)
 
 
 @compiled
@@ -138,14 +151,14 @@ def test_arguments_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) 
     assert native._native is not None
     config = CoreConfig(levels=2, width=5)
     network = network_of(config)
-    shapes = config.grid_shapes(20, 20)
-    data, _ = encode_segment(network, core_grids(config, 20, 20))
+    shapes = shapes_of(config, 20, 20)
+    data, _ = encode_segment(network, numbered(config, 20, 20))
     calls = []
     decode_level = native._native.decode_level
     monkeypatch.setattr(
         native._native, "decode_level", lambda *args: (calls.append(args), decode_level(*args))[1]
     )
-    native.decode_segment(network, shapes, data, "test", 0, None, "plain")
+    native.decode_segment(network, shapes, data, "test", {}, "plain")
     for args in calls:
         for place, value in enumerate(args):
             if isinstance(value, np.ndarray) and place != 1:  # words may be of any number
@@ -197,10 +210,10 @@ def test_a_network_that_predicts_otherwise_is_asked(monkeypatch: pytest.MonkeyPa
 
     config = CoreConfig(levels=1, width=2)
     network = network_of(config)
-    data, seen = encode_segment(network, core_grids(config, 9, 9))
+    data, seen = encode_segment(network, numbered(config, 9, 9))
     other = Other.__new__(Other)
     other.__dict__.update(network.__dict__)
-    (found,) = decode_segment(other, config.grid_shapes(9, 9), data, "test")
-    assert np.array_equal(found, seen[0])
+    found = decode_segment(other, shapes_of(config, 9, 9), data, "test")
+    assert same_grids(found, seen)
     assert asked
-    assert np.array_equal(decode_by_passes(network, config.grid_shapes(9, 9), data, "t")[0], found)
+    assert same_grids(decode_by_passes(network, shapes_of(config, 9, 9), data, "t"), found)

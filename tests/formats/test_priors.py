@@ -14,6 +14,7 @@ from formats.core import CoreConfig
 from formats.errors import InputError
 from formats.priors import PRIORS, prior_shape, prior_tensors
 from formats.weights import CodedTensor
+from tests.formats.factory import of_prior
 
 
 def zeros(config: CoreConfig, channels: int = 3) -> dict[str, CodedTensor]:
@@ -26,8 +27,11 @@ def zeros(config: CoreConfig, channels: int = 3) -> dict[str, CodedTensor]:
 @pytest.mark.parametrize("number", PRIORS)
 @pytest.mark.parametrize("levels", [1, 2, 7, 10])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_prior_fits_every_picture(number: int, levels: int, channels: int) -> None:
-    config = CoreConfig(levels=levels, prior=number, **prior_shape(number))
+@pytest.mark.parametrize("changes", [{}, {"colour": 0, "colour_level": 0}], ids=["", "plain"])
+def test_a_prior_fits_every_picture(
+    number: int, levels: int, channels: int, changes: dict[str, int]
+) -> None:
+    config = of_prior(number, levels=levels, **changes)
     found = prior_tensors(config, channels)
     for spec in config.tensors({}, channels):
         if spec.name in found:
@@ -54,15 +58,70 @@ def test_the_context_network_starts_from_its_prior(number: int) -> None:
 
 @pytest.mark.parametrize("number", PRIORS)
 def test_other_networks_than_the_priors_are_refused(number: int) -> None:
-    for changes in ({"width": 15}, {"hidden": 8}):
+    shape = prior_shape(number)
+    for changes in (
+        {"width": 15},
+        {"hidden": 8},
+        {"colour": shape["colour"] % 3 + 1},
+        {"colour": shape["colour"] or 1, "colour_level": shape["colour_level"] + 1},
+    ):
         with pytest.raises(InputError, match=f"prior {number} is for"):
-            CoreConfig(prior=number, **(prior_shape(number) | changes))
+            CoreConfig(prior=number, **(shape | changes))
+
+
+@pytest.mark.parametrize(
+    ("levels", "colour", "columns", "stages"),
+    [
+        (3, True, [0, 1, 2, 3, 4], [0, 1]),
+        (3, False, [0, 1, 2], [0, 1]),
+        (2, False, [0, 1], [0]),
+        (1, False, [0], []),
+        (5, True, [0, 1, 2, 2, 2, 3, 4], [0, 1, 1, 1]),
+        (5, False, [0, 1, 2, 2, 2], [0, 1, 1, 1]),
+    ],
+)
+def test_every_grid_has_its_columns_of_the_prior(
+    monkeypatch: pytest.MonkeyPatch,
+    levels: int,
+    colour: bool,
+    columns: list[int],
+    stages: list[int],
+) -> None:
+    """More levels are as the coarsest one; colour grids keep their own columns."""
+    shapes = CoreConfig(levels=3, hidden=2, width=2, colour=2, colour_level=1).tensors({}, 3)
+    stored = {
+        spec.name: np.random.default_rng(len(spec.name)).integers(-99, 99, spec.shape)
+        for spec in shapes
+    }
+    tensors = {
+        name: {"exponent": -12, "shape": values.shape, "values": values.ravel().tolist()}
+        for name, values in stored.items()
+    }
+    fields = {"hidden": 2, "width": 2, "colour": 2, "colour_level": 1}
+    monkeypatch.setattr(
+        "formats.priors._load", lambda number: {**fields, "levels": 3, "tensors": tensors}
+    )
+    if not colour:
+        fields |= {"colour": 0, "colour_level": 0}
+    config = CoreConfig(levels=levels, prior=1, **fields)
+    found = {name: start.values for name, start in prior_tensors(config, 3).items()}
+    for name, values in stored.items():
+        if name in ("context.level", "tail.weight", "skip"):
+            np.testing.assert_array_equal(found[name], values[:, columns], name)
+        elif name == "filter":
+            np.testing.assert_array_equal(found[name], values[columns], name)
+        elif name == "kernel" and stages:
+            np.testing.assert_array_equal(found[name], values[stages], name)
+        elif levels > 1 or name not in ("kernel", "context.parent"):
+            np.testing.assert_array_equal(found[name], values, name)
+        else:
+            assert name not in found
 
 
 def test_released_priors_never_change() -> None:
     known = {
-        1: "d9c354088060e01f263fca242bd2b9ae9059b48e6a21a680cf08d4ac1f4173dd",
-        2: "726c715e785b5913ea8d15c3ac63aa32139beba34f16054c444e6dc81c3be13a",
+        1: "ab5fc43b4bd328d70d1006822e3fe396094e3e836eec5ecce6ec1c71d0e47bb9",
+        2: "89ce8aa494448792463de0b192d35614f04d34902bd262fb3812a5dcc56728be",
     }
     for number in PRIORS:
         data = resources.files("formats").joinpath(f"data/prior{number}.json").read_bytes()

@@ -1,5 +1,6 @@
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,10 +21,18 @@ from formats.header import Header
 from formats.latents import MAX_LATENT
 from formats.unit import CoreUnit, pack_core_unit, unpack_core_unit
 from formats.weights import CodedTensor
-from tests.formats.factory import core_grids, core_tensors, image_file, image_header
+from tests.formats.factory import (
+    core_grids,
+    core_tensors,
+    image_file,
+    image_header,
+    same_grids,
+    with_colour,
+)
 from tests.formats.test_container import END, START, chunk
 
 SMALL = CoreConfig(levels=3, hidden=3, residuals=1, width=4, block=3)
+COLOURED = CoreConfig(levels=3, hidden=3, residuals=1, width=4, block=3, colour=2, colour_level=1)
 
 
 def header_of(config: CoreConfig, height: int, width: int, channels: int = 3) -> Header:
@@ -35,12 +44,12 @@ def payload_of(config: CoreConfig, height: int, width: int, spread: float = 3.0)
     return pack_core_unit(0, config, core_tensors(config, 3), grids, height, width)[0]
 
 
-def small_file() -> bytes:
-    return write_container(header_of(SMALL, 9, 14), [payload_of(SMALL, 9, 14)], [1])
+def small_file(config: CoreConfig = SMALL) -> bytes:
+    return write_container(header_of(config, 9, 14), [payload_of(config, 9, 14)], [1])
 
 
 def silent(config: CoreConfig, channels: int = 3) -> bytes:
-    """The shortest weights: every tensor is zero; no level is coded in full."""
+    """The shortest weights: every tensor is zero; no grid is coded in full."""
     return b"\x00" + b"\xff" * len(config.tensors({}, channels)) + b"\x00\x00"
 
 
@@ -54,6 +63,11 @@ def silent(config: CoreConfig, channels: int = 3) -> bytes:
         (300, 600, 3, CoreConfig(tile=8, width=8)),
         (300, 600, 3, CoreConfig(tile=8, levels=3, width=8)),
         (20, 30, 4, CoreConfig(block=3, levels=8, width=3)),
+        (37, 53, 3, CoreConfig(colour=3, colour_level=2)),
+        (5, 9, 3, CoreConfig(levels=1, colour=1, width=3)),
+        (300, 600, 3, CoreConfig(tile=8, width=8, colour=4, colour_level=1)),
+        (300, 600, 3, CoreConfig(tile=8, levels=3, width=8, colour=3)),
+        (300, 270, 3, CoreConfig(tile=8, width=3, block=5, colour=2, colour_level=3)),
     ],
 )
 def test_files_of_core_fusion_round_trip(
@@ -76,9 +90,10 @@ def test_files_of_core_fusion_round_trip(
         assert np.array_equal(a, b)
 
 
+@pytest.mark.parametrize("colour", [0, 2, 3])
 @pytest.mark.parametrize("levels", [3, 6])
-def test_a_tile_is_decoded_without_the_others(levels: int) -> None:
-    config = CoreConfig(tile=8, width=4, levels=levels)
+def test_a_tile_is_decoded_without_the_others(levels: int, colour: int) -> None:
+    config = with_colour(CoreConfig(tile=8, width=4, levels=levels), colour, 1)
     header = header_of(config, 300, 520)
     payload, seen = pack_core_unit(
         0, config, core_tensors(config, 3), core_grids(config, 300, 520), 300, 520
@@ -98,10 +113,10 @@ def test_a_tile_is_decoded_without_the_others(levels: int) -> None:
             [s if i == index or i < shared else b"broken" for i, s in enumerate(unit.streams)],
         )
         found = alone.grids(lambda tile, wanted=box: tile == wanted)  # type: ignore[misc]
-        for level, grid in enumerate(found):
-            part = box.crop(level) if level in box.levels else ...
-            assert np.array_equal(grid[part], seen[level][part])
-            if level in box.levels:
+        for number, grid in enumerate(found):
+            part = box.crop(number) if number in box.grids else ...
+            assert np.array_equal(grid[part], seen[number][part])
+            if number in box.grids:
                 assert np.count_nonzero(grid) == np.count_nonzero(grid[part])
     with pytest.raises(CorruptError, match=f"unit 0, segment {shared}"):
         alone.grids()
@@ -109,19 +124,40 @@ def test_a_tile_is_decoded_without_the_others(levels: int) -> None:
         with pytest.raises(InputError, match=rf"segment: expected 0\.\.{5 + shared}"):
             unit.segment(index)
     if shared:
-        with pytest.raises(InputError, match="only a tile, needs the coarser grid"):
+        parents = [3, 8] if colour == 3 else [3]
+        with pytest.raises(InputError, match=rf"a tile needs the grids \{parents}"):
             unit.segment(1)
-        with pytest.raises(InputError, match="only a tile, needs the coarser grid"):
-            unit.segment(0, seen[3])
+        for number in parents:
+            others = {n: grid for n, grid in enumerate(seen) if n != number}
+            with pytest.raises(InputError, match=rf"a tile needs the grids \[{number}\] of"):
+                unit.segment(1, others)
+        assert unit.segment(1, {n: seen[n] for n in parents}).keys() == set(unit.segments[1].grids)
 
 
-def test_latents_out_of_range_are_clamped_as_the_decoder_sees_them() -> None:
+def test_decoding_by_segments_tells_what_each_was_coded_with() -> None:
+    config = CoreConfig(levels=7, tile=8, width=4, colour=4, colour_level=1)
+    tensors, grids = core_tensors(config, 3), core_grids(config, 300, 520)
+    payload, seen = pack_core_unit(0, config, tensors, grids, 300, 520)
+    unit = unpack_core_unit(payload, 0, header_of(config, 300, 520))
+    found = list(unit.decode())
+    assert [box for box, _, _ in found] == unit.segments
+    for box, own, known in found:
+        assert list(known) == ([3, 9] if box.tile else [])
+        assert same_grids(own, {n: seen[n][box.crop(n)] for n in box.grids})
+        assert same_grids(known, {n: seen[n][box.crop(n)] for n in known})
+    few = list(unit.decode(lambda box: box.left == 256))
+    assert [box.left for box, _, _ in few] == [0, 256, 256]  # the coarse grids come with any
+    assert same_grids(few[1][1], found[2][1])
+
+
+@pytest.mark.parametrize("config", [SMALL, COLOURED], ids=["levels", "colour"])
+def test_latents_out_of_range_are_clamped_as_the_decoder_sees_them(config: CoreConfig) -> None:
     grids = [
-        np.full(shape, 10**9 * (-1) ** level, np.int64)
-        for level, shape in enumerate(SMALL.grid_shapes(9, 14))
+        np.full(shape, 10**9 * (-1) ** number, np.int64)
+        for number, shape in enumerate(config.grid_shapes(9, 14))
     ]
-    payload, seen = pack_core_unit(0, SMALL, core_tensors(SMALL, 3), grids, 9, 14)
-    found = unpack_core_unit(payload, 0, header_of(SMALL, 9, 14)).grids()
+    payload, seen = pack_core_unit(0, config, core_tensors(config, 3), grids, 9, 14)
+    found = unpack_core_unit(payload, 0, header_of(config, 9, 14)).grids()
     for a, b in zip(found, seen, strict=True):
         assert np.array_equal(a, b)
         assert 0 < int(np.abs(a).max()) <= MAX_LATENT
@@ -134,6 +170,8 @@ def test_what_does_not_fit_the_configuration_is_refused() -> None:
     tensors, grids = core_tensors(SMALL, 3), core_grids(SMALL, 9, 9)
     with pytest.raises(InputError, match="expected grids"):
         pack_core_unit(0, SMALL, tensors, grids, 9, 8)
+    with pytest.raises(InputError, match="expected grids"):
+        pack_core_unit(0, COLOURED, core_tensors(COLOURED, 3), grids, 9, 9)
     with pytest.raises(InputError, match="expected 16 tensors, got 15"):
         pack_core_unit(0, SMALL, tensors[:-1], grids, 9, 9)
     wrong = [*tensors[:-1], CodedTensor(np.zeros(2, np.int32), 0)]
@@ -154,8 +192,9 @@ def test_every_prefix_of_a_file_is_truncated() -> None:
             Container.open(data[:length]).verify()
 
 
-def test_every_flipped_bit_is_a_typed_error() -> None:
-    data = small_file()
+@pytest.mark.parametrize("config", [SMALL, COLOURED], ids=["levels", "colour"])
+def test_every_flipped_bit_is_a_typed_error(config: CoreConfig) -> None:
+    data = small_file(config)
     for bit in range(8 * len(data)):
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8
@@ -163,8 +202,9 @@ def test_every_flipped_bit_is_a_typed_error() -> None:
             Container.open(bytes(changed)).verify()
 
 
-def test_every_prefix_of_a_payload_is_a_typed_error() -> None:
-    header, payload = header_of(SMALL, 9, 14), payload_of(SMALL, 9, 14)
+@pytest.mark.parametrize("config", [SMALL, COLOURED], ids=["levels", "colour"])
+def test_every_prefix_of_a_payload_is_a_typed_error(config: CoreConfig) -> None:
+    header, payload = header_of(config, 9, 14), payload_of(config, 9, 14)
     for length in range(len(payload)):
         with pytest.raises(FormatError, match="unit 0"):
             unpack_core_unit(payload[:length], 0, header).verify()
@@ -172,10 +212,13 @@ def test_every_prefix_of_a_payload_is_a_typed_error() -> None:
         unpack_core_unit(payload + b"\x00", 0, header)
 
 
-def test_mutations_with_repaired_checksums_give_typed_errors_or_latents_in_range() -> None:
+@pytest.mark.parametrize("config", [SMALL, COLOURED], ids=["levels", "colour"])
+def test_mutations_with_repaired_checksums_give_typed_errors_or_latents_in_range(
+    config: CoreConfig,
+) -> None:
     """The checksum would hide every parser bug: repair it after each mutation."""
     rng = np.random.default_rng(5)
-    head, unit = header_of(SMALL, 9, 14).pack(), payload_of(SMALL, 9, 14)
+    head, unit = header_of(config, 9, 14).pack(), payload_of(config, 9, 14)
     survived = 0
     for _ in range(1500):
         parts = [bytearray(head), bytearray(unit)]
@@ -199,7 +242,9 @@ def test_mutations_with_repaired_checksums_give_typed_errors_or_latents_in_range
 
 @pytest.mark.parametrize("tile", [0, 8])
 def test_certain_latents_are_skipped_only_where_none_is_lost(tile: int) -> None:
-    config = CoreConfig(levels=4, hidden=1, residuals=0, width=2, block=3, tile=tile)
+    config = CoreConfig(
+        levels=4, hidden=1, residuals=0, width=2, block=3, tile=tile, colour=2, colour_level=2
+    )
     tensors = []
     for spec in config.tensors({}, 3):
         symbols = np.zeros(spec.shape, np.int32)
@@ -209,14 +254,15 @@ def test_certain_latents_are_skipped_only_where_none_is_lost(tile: int) -> None:
     grids = [np.zeros(shape, np.int32) for shape in config.grid_shapes(300, 270)]
     size = len(pack_core_unit(0, config, tensors, grids, 300, 270)[0])
     grids[2][50, 30], grids[0][290, 20], grids[0][290, 21] = 3, -1, 300
+    grids[4][60, 9] = -2  # in a tile; the other colour grid has none
     payload, seen = pack_core_unit(0, config, tensors, grids, 300, 270)
     unit = unpack_core_unit(payload, 0, header_of(config, 300, 270))
-    assert unit.network.full == 0b101
+    assert unit.network.full == 0b010101
     grids[0][290, 21] = 255  # the reach of the table
     for found, expected in zip((*unit.grids(), *seen), (*grids, *grids), strict=True):
         assert np.array_equal(found, expected)
-    # A few words for three latents, and nothing for the 1e5 around them.
-    assert size < len(payload) < size + 60
+    # A few words for four latents, and nothing for the 1e5 around them.
+    assert size < len(payload) < size + 80
 
 
 def test_a_network_that_is_not_exact_is_refused_when_read() -> None:
@@ -253,6 +299,13 @@ def test_lengths_that_do_not_add_up_are_refused() -> None:
     for data, error, words in cases:
         with pytest.raises(error, match=words):
             unpack_core_unit(data, 0, header)
+    front = silent(COLOURED)
+    for mask, error, words in (
+        (0x20, CorruptError, "grids coded in full: expected a mask of 5 bits, got 0x20"),
+        (0x1F, TruncatedError, "length of segment 0"),
+    ):
+        with pytest.raises(error, match=words):
+            unpack_core_unit(front[:-2] + bytes([mask, 0]), 0, header_of(COLOURED, 9, 14))
 
 
 def peak_of(work: Callable[[], object]) -> int:
@@ -285,6 +338,15 @@ def test_bombs_are_refused_before_allocation() -> None:
             Container.open(short).verify()
 
     assert peak_of(again) < 2**20
+    coloured = replace(config, colour=5, colour_level=0)
+    more = header_of(coloured, 9_000, 16_000)
+    bomb = START + chunk(b"H", more.pack()) + chunk(b"U", silent(coloured) + b"\x00") + END
+
+    def colours() -> None:
+        with pytest.raises(LimitError, match=f"declares {coloured.latents(9_000, 16_000)}"):
+            Container.open(bomb).verify()
+
+    assert peak_of(colours) < 2**20
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def grid(rows: torch.Tensor, columns: torch.Tensor) -> AxisGrid:
 
 def test_one_stage_is_a_transposed_convolution() -> None:
     half = torch.tensor(INITIAL)
-    found = bands(half[None], torch.zeros(2, 4))[1]
+    found = bands(half[None], torch.zeros(2, 4), range(2))[1]
     latents = torch.randn(1, 40)
     taps = torch.cat([half.flip(0), half])
     wide = torch.nn.functional.pad(latents, (8, 8), mode="replicate")
@@ -56,7 +56,7 @@ def test_one_stage_is_a_transposed_convolution() -> None:
 @pytest.mark.parametrize("length", [1, 2, 5, 63, 64, 65, 200])
 def test_blocks_equal_the_whole_matrix(length: int) -> None:
     kernel, prefilter = torch.randn(5, 4), torch.randn(6, 4) * 0.1
-    for level, band in enumerate(bands(kernel, prefilter)):
+    for level, band in enumerate(bands(kernel, prefilter, range(6))):
         latents = torch.randn(3, -(-length // 2**level))
         matrix = axis_matrix(band, latents.shape[1], torch.arange(float(length)), length)
         torch.testing.assert_close(expand(latents, band, 0, length), latents @ matrix.t())
@@ -68,7 +68,7 @@ def test_blocks_equal_the_whole_matrix(length: int) -> None:
 @pytest.mark.parametrize("length", [1, 7, 200])
 def test_a_coordinate_has_its_row_whatever_comes_with_it(length: int) -> None:
     coords = torch.tensor([-90.0, -0.4, 0.0, length / 2, length / 3, length - 1.0, length + 70.5])
-    for level, band in enumerate(bands(torch.randn(5, 4), torch.randn(6, 4))):
+    for level, band in enumerate(bands(torch.randn(5, 4), torch.randn(6, 4), range(6))):
         latents = -(-length // 2**level)
         together = axis_matrix(band, latents, coords, length)
         for row, coordinate in zip(together, coords, strict=True):
@@ -77,18 +77,64 @@ def test_a_coordinate_has_its_row_whatever_comes_with_it(length: int) -> None:
             )
 
 
+def test_colour_grids_have_the_stages_of_their_level_and_a_filter_of_their_own() -> None:
+    kernel, prefilter = torch.randn(3, 4), torch.randn(7, 4) * 0.1
+    found = bands(kernel, prefilter, [0, 1, 2, 3, 1, 2, 3])
+    for level in (1, 2, 3):
+        filters = prefilter[:4].clone()
+        filters[level] = prefilter[3 + level]
+        wanted = bands(kernel, filters, range(4))[level]
+        band = found[3 + level]
+        own, other = band.kernel, wanted.kernel
+        assert (own.stride, band.left, own.offset) == (other.stride, wanted.left, other.offset)
+        torch.testing.assert_close(band.matrix, wanted.matrix, rtol=0, atol=0)
+        torch.testing.assert_close(own.taps, other.taps, rtol=0, atol=0)
+        assert not torch.allclose(own.taps, found[level].kernel.taps)
+
+
+def test_colour_grids_are_stages_of_two_one_after_the_other() -> None:
+    """By the steps of the specification: the filter, then the stages, the coarsest first."""
+    net = network(40, 56, levels=4, colour=3, colour_level=1, amplitude=1.0)
+    wide = 16  # latents repeated beyond the edges, more than any kernel reaches
+    planes = []
+    for grid, latents in enumerate(net.latents):
+        level = net.config.level_of(grid)
+        plane = torch.nn.functional.pad(latents[None, None], (wide,) * 4, mode="replicate")
+        side = net.tensor("filter")[grid]
+        taps = torch.cat([side[1:].flip(0), side])
+        taps[3] += 1
+        for turned in (taps[:, None], taps[None, :]):
+            plane = torch.nn.functional.conv2d(plane, turned[None, None], padding="same")
+        for stage in reversed(range(level)):
+            half = net.tensor("kernel")[stage]
+            taps = torch.cat([half.flip(0), half])
+            plane = torch.nn.functional.conv_transpose2d(
+                plane, torch.outer(taps, taps)[None, None], stride=2, padding=3
+            )
+        start = wide << level
+        planes.append(plane[0, 0, start : start + 40, start : start + 56])
+    found = Parts(net.bands()).features(net.latents, range(40), range(56))
+    torch.testing.assert_close(found, torch.stack([*planes, torch.ones(40, 56)]))
+
+
+@pytest.mark.parametrize("colour", [0, 3])
 @pytest.mark.parametrize("size", [(37, 45), (1, 1), (7, 7), (70, 130), (1, 50)])
-def test_grid_queries_at_samples_are_the_samples(size: tuple[int, int]) -> None:
-    net = network(*size)
+def test_grid_queries_at_samples_are_the_samples(size: tuple[int, int], colour: int) -> None:
+    net = network(*size, colour=colour, colour_level=colour // 3)
     native = net.native(range(size[0]), range(size[1]))
     queried = net(grid(torch.arange(float(size[0])), torch.arange(float(size[1]))))
     torch.testing.assert_close(native, queried)
 
 
-@pytest.mark.parametrize("levels", [1, 2, 7, 10])
-def test_parts_are_the_axis_matrices_at_any_samples(levels: int) -> None:
+@pytest.mark.parametrize(
+    ("levels", "colour", "colour_level"),
+    [(1, 0, 0), (2, 0, 0), (7, 0, 0), (10, 0, 0), (7, 3, 2), (10, 5, 5)],
+)
+def test_parts_are_the_axis_matrices_at_any_samples(
+    levels: int, colour: int, colour_level: int
+) -> None:
     """By strips, as a CPU does, and by blocks, as a GPU does."""
-    net = network(300, 530, levels=levels, amplitude=1.0)
+    net = network(300, 530, levels=levels, amplitude=1.0, colour=colour, colour_level=colour_level)
     parts = Parts(net.bands())
     full = AxisGrid.full(net.lengths, torch.device("cpu"))
     whole = [
@@ -110,9 +156,9 @@ def test_parts_are_the_axis_matrices_at_any_samples(levels: int) -> None:
         torch.testing.assert_close(parts._of_blocks(net.latents, rows, columns), wanted)
 
 
-@pytest.mark.parametrize("residuals", [0, 1, 3])
-def test_any_crop_is_that_part_of_the_picture(residuals: int) -> None:
-    net = network(80, 150, residuals=residuals)
+@pytest.mark.parametrize(("residuals", "colour"), [(0, 0), (1, 0), (3, 0), (1, 4)])
+def test_any_crop_is_that_part_of_the_picture(residuals: int, colour: int) -> None:
+    net = network(80, 150, residuals=residuals, colour=colour)
     whole = net.native(range(80), range(150))
     for rows, columns in (
         (range(5, 30), range(11, 40)),
@@ -168,15 +214,16 @@ def test_gain_scales_what_the_tail_sees() -> None:
     torch.testing.assert_close(loud.native(range(9), range(9)), plain.native(range(9), range(9)))
 
 
+@pytest.mark.parametrize("colour", [0, 2])
 @pytest.mark.parametrize("chunk", [30, 16384])
 @pytest.mark.parametrize("size", [(19, 22, 3), (1, 1, 3), (7, 5, 1), (6, 9, 4)])
 def test_gradients_are_those_of_finite_differences(
-    monkeypatch: pytest.MonkeyPatch, chunk: int, size: tuple[int, int, int]
+    monkeypatch: pytest.MonkeyPatch, chunk: int, size: tuple[int, int, int], colour: int
 ) -> None:
     monkeypatch.setattr(convolve, "CHUNK", chunk)
     monkeypatch.setattr(tail, "CHUNK", 40 * chunk)
     height, width, channels = size
-    net = network(height, width, channels, levels=3)
+    net = network(height, width, channels, levels=3, colour=colour, colour_level=colour // 2)
     weights = {
         s.name: net.parameter(s.name).data for s in net.specs if not s.name.startswith("context")
     }
@@ -201,8 +248,8 @@ def test_gradients_are_those_of_finite_differences(
         for index in range(0, values.numel(), max(1, values.numel() // 4)):
             gradient = float(found.weights[name].reshape(-1)[index])
             assert gradient == pytest.approx(slope(values, index), 1e-4, 1e-8), name
-    for level, values in enumerate(net.latents):
-        gradient = float(found.latents[level].reshape(-1)[values.numel() // 2])
+    for number, values in enumerate(net.latents):
+        gradient = float(found.latents[number].reshape(-1)[values.numel() // 2])
         assert gradient == pytest.approx(slope(values, values.numel() // 2), 1e-4, 1e-8)
 
 

@@ -19,6 +19,7 @@ from formats.core import CoreConfig
 from formats.errors import CorruptError, InputError
 from formats.latents import decode_by_passes, decode_segment, encode_segment, grid_bits
 from formats.weights import CodedTensor
+from tests.formats.factory import same_grids, with_colour
 
 CPU = torch.device("cpu")
 
@@ -43,18 +44,19 @@ def random_weights(config: CoreConfig, spread: float = 0.3) -> dict[str, torch.T
 
 
 @pytest.mark.parametrize("chunk", [40, 4096], ids=["bands", "gathered"])
-@pytest.mark.parametrize("levels", [1, 3])
+@pytest.mark.parametrize(("levels", "colour"), [(1, 0), (3, 0), (3, 2), (2, 2)])
 @pytest.mark.parametrize("size", [(16, 24), (9, 13), (1, 1), (7, 1)])
 def test_gradients_are_those_of_finite_differences(
     double: None,
     monkeypatch: pytest.MonkeyPatch,
     chunk: int,
     levels: int,
+    colour: int,
     size: tuple[int, int],
 ) -> None:
     monkeypatch.setattr(planning, "CHUNK", chunk)
     torch.manual_seed(1)
-    config = CoreConfig(levels=levels, width=5, block=3)
+    config = with_colour(CoreConfig(levels=levels, width=5, block=3), colour, levels - colour)
     rate = ContextRate(config, *size, CPU)
     weights = random_weights(config)
     weights["context.out"][1] *= 0.1  # within the range of scales
@@ -96,17 +98,21 @@ def test_a_network_that_is_certain_and_wrong_learns_it() -> None:
         assert int(slope.sign()) == sign, (level, value)
 
 
-@pytest.mark.parametrize(("size", "tile"), [((48, 64), 0), ((260, 384), 8)])
+@pytest.mark.parametrize(
+    ("size", "tile", "colour"), [((48, 64), 0, 0), ((48, 64), 0, 3), ((260, 384), 8, 4)]
+)
 def test_bands_and_indices_give_the_same(
-    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], tile: int
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], tile: int, colour: int
 ) -> None:
-    config = CoreConfig(levels=4, width=6, tile=tile)
+    config = with_colour(CoreConfig(levels=4, width=6, tile=tile), colour, 4 - colour)
     latents, weights = random_latents(config, *size, 2.0), random_weights(config)
     monkeypatch.setattr(planning, "CHUNK", 2**20)
     whole = ContextRate(config, *size, CPU)(weights, latents)
     monkeypatch.setattr(planning, "CHUNK", 50)
     banded = ContextRate(config, *size, CPU)
     assert any(isinstance(job, jobs.BandJob) for job in banded.jobs)
+    if colour:
+        assert any(isinstance(job.grids, int) and job.grids >= 4 for job in banded.jobs)
     parts = banded(weights, latents)
     torch.testing.assert_close(parts.bits, whole.bits)
     torch.testing.assert_close(parts.latents, whole.latents, rtol=1e-4, atol=1e-4)
@@ -152,6 +158,8 @@ def coded_network(
     height=st.integers(1, 21),
     width=st.integers(1, 21),
     levels=st.integers(1, 5),
+    colour=st.sampled_from([0, 1, 3, 5]),
+    colour_level=st.integers(0, 4),
     block=st.sampled_from([0, 3, 4, 5, 6, 7]),
     units=st.integers(1, 9),
     chunk=st.sampled_from([20, 12288]),
@@ -163,12 +171,15 @@ def test_torch_computes_the_integers_of_the_definition(
     height: int,
     width: int,
     levels: int,
+    colour: int,
+    colour_level: int,
     block: int,
     units: int,
     chunk: int,
 ) -> None:
     rng = np.random.default_rng(seed)
     config = CoreConfig(levels=levels, block=block, width=units)
+    config = with_colour(config, colour, colour_level)
     coded, weights = coded_network(config, rng, spread)
     try:
         network = ContextNetwork(config, coded)
@@ -181,32 +192,34 @@ def test_torch_computes_the_integers_of_the_definition(
         patch.setattr(planning, "CHUNK", chunk)
         mean, scale = ContextRate(config, height, width, CPU).predict(weights, flat)
     torch_network = TorchContextNetwork(network, CPU)
-    above, start = None, flat.numel()
-    for level in reversed(range(levels)):
-        start -= grids[level].size
-        means = mean[start : start + grids[level].size].view(shapes[level]).numpy()
-        scales = scale[start : start + grids[level].size].view(shapes[level]).numpy()
-        known = BlockGrid(shapes[level], config.side(level), above)
-        values, planes = known.split(grids[level]), [known.split(means), known.split(scales)]
+    start = flat.numel()
+    for place in reversed(range(config.grids)):
+        parent = config.parent(place)
+        start -= grids[place].size
+        means = mean[start : start + grids[place].size].view(shapes[place]).numpy()
+        scales = scale[start : start + grids[place].size].view(shapes[place]).numpy()
+        above = None if parent is None else grids[parent]
+        known = BlockGrid(shapes[place], config.side(place), above)
+        values, planes = known.split(grids[place]), [known.split(means), known.split(scales)]
         for step in known.passes():
-            expected = network.predict(step, level)
+            expected = network.predict(step, place)
             inside = slice(None) if step.inside is None else step.inside
-            for number, got in enumerate(torch_network.predict(step, level)):
+            for number, got in enumerate(torch_network.predict(step, place)):
                 np.testing.assert_array_equal(got, expected[number])
                 of_loss = step.of(planes[number]).reshape(-1)
                 np.testing.assert_array_equal(of_loss[inside], expected[number][inside])
             known.put(step, step.of(values).reshape(-1))
-        above = grids[level]
 
 
+@pytest.mark.parametrize("colour", [0, 2, 4])
 @pytest.mark.parametrize(
     ("levels", "block", "tile"), [(2, 5, 8), (5, 5, 8), (5, 6, 9), (4, 7, 0), (3, 0, 8)]
 )
-def test_segments_see_blocks_of_their_levels_and_nothing_else(
-    levels: int, block: int, tile: int
+def test_segments_see_blocks_of_their_grids_and_nothing_else(
+    levels: int, block: int, tile: int, colour: int
 ) -> None:
     rng = np.random.default_rng(4)
-    config = CoreConfig(levels=levels, width=4, block=block, tile=tile)
+    config = with_colour(CoreConfig(levels=levels, width=4, block=block, tile=tile), colour, 1)
     coded, weights = coded_network(config, rng, 6.0)
     network = ContextNetwork(config, coded)
     size = 300, 520  # tiles of all sizes: whole, cut on one side, cut on both
@@ -222,31 +235,29 @@ def test_segments_see_blocks_of_their_levels_and_nothing_else(
         for values in found
     )
     for segment in config.segments(*size):
-        end = segment.levels.stop
-        above = grids[end][segment.crop(end)] if end < levels else None
-        for level in reversed(segment.levels):
-            part = segment.crop(level)
-            own = np.ascontiguousarray(grids[level][part])
-            known = BlockGrid(own.shape, config.side(level), above)
+        for grid in segment.grids:
+            part, parent = segment.crop(grid), config.parent(grid)
+            own = np.ascontiguousarray(grids[grid][part])
+            above = None if parent is None else grids[parent][segment.crop(parent)]
+            known = BlockGrid(own.shape, config.side(grid), above)
             values = known.split(own)
             for step in known.passes():
                 inside = slice(None) if step.inside is None else step.inside
-                expected = network.predict(step, level)
+                expected = network.predict(step, grid)
                 for got, wanted in zip((means, scales), expected, strict=True):
-                    found = step.of(known.split(got[level][part])).reshape(-1)
+                    found = step.of(known.split(got[grid][part])).reshape(-1)
                     np.testing.assert_array_equal(found[inside], wanted[inside])
                 known.put(step, step.of(values).reshape(-1))
-            above = own
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_streams_decode_alike_with_numpy_and_torch(threads: int) -> None:
     rng = np.random.default_rng(3)
-    config = CoreConfig(levels=4, width=8)
+    config = CoreConfig(levels=4, width=8, colour=3, colour_level=1)
     coded, _ = coded_network(config, rng, 6.0)
     network = ContextNetwork(config, coded)
-    shapes = config.grid_shapes(40, 56)
-    grids = [np.rint(rng.laplace(0, 2, shape)).astype(np.int32) for shape in shapes]
+    shapes = dict(enumerate(config.grid_shapes(40, 56)))
+    grids = {n: np.rint(rng.laplace(0, 2, s)).astype(np.int32) for n, s in shapes.items()}
     data, seen = encode_segment(network, grids)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -254,9 +265,8 @@ def test_streams_decode_alike_with_numpy_and_torch(threads: int) -> None:
         decoded = decode_by_passes(TorchContextNetwork(network, CPU), shapes, data, "test")
     finally:
         torch.set_num_threads(before)
-    for a, b, c in zip(decoded, seen, decode_segment(network, shapes, data, "test"), strict=True):
-        np.testing.assert_array_equal(a, b)
-        np.testing.assert_array_equal(a, c)
+    assert same_grids(decoded, seen)
+    assert same_grids(decode_segment(network, shapes, data, "test"), seen)
 
 
 def test_reduced_precision_is_refused() -> None:
@@ -272,9 +282,10 @@ def test_reduced_precision_is_refused() -> None:
         torch.set_float32_matmul_precision(before)
 
 
-def test_estimated_bits_are_those_of_the_tables() -> None:
+@pytest.mark.parametrize("colour", [0, 3])
+def test_estimated_bits_are_those_of_the_tables(colour: int) -> None:
     rng = np.random.default_rng(5)
-    config = CoreConfig(levels=5, width=8)
+    config = with_colour(CoreConfig(levels=5, width=8), colour, 1)
     coded, weights = coded_network(config, rng, 5.0)
     weights["context.level"][1] = -2.4  # scales around 1
     level = coded["context.level"].symbols.copy()
@@ -283,9 +294,8 @@ def test_estimated_bits_are_those_of_the_tables() -> None:
     weights["context.level"] = torch.from_numpy(coded["context.level"].values)
     shapes = config.grid_shapes(64, 96)
     network = ContextNetwork(config, coded)
-    _, grids = encode_segment(
-        network, [np.rint(rng.laplace(0, 1, s)).astype(np.int32) for s in shapes]
-    )
-    flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids])).float()
+    drawn = [np.rint(rng.laplace(0, 1, s)).astype(np.int32) for s in shapes]
+    _, grids = encode_segment(network, dict(enumerate(drawn)))
+    flat = torch.from_numpy(np.concatenate([g.ravel() for g in grids.values()])).float()
     estimate = float(ContextRate(config, 64, 96, CPU)(weights, flat, exact=True).bits)
-    assert estimate == pytest.approx(sum(grid_bits(network, grids)), rel=0.005)
+    assert estimate == pytest.approx(sum(grid_bits(network, grids).values()), rel=0.005)

@@ -37,8 +37,13 @@ class SumOfRows(Collector):
         (CoreConfig(levels=3, width=3, hidden=4), 170, 180),
         (CoreConfig(levels=3, width=3, hidden=4, block=5), 170, 180),
         (CoreConfig(levels=5, width=4, hidden=4, block=4, tile=8), 300, 300),
+        (CoreConfig(levels=4, width=5, hidden=4, colour=3, colour_level=1), 21, 31),
+        (CoreConfig(levels=3, width=3, hidden=4, block=5, colour=3), 170, 180),
     ],
-    ids=["gathered", "small blocks", "one level", "bands", "bands of blocks", "tiles"],
+    ids=[
+        *("gathered", "small blocks", "one level", "bands", "bands of blocks", "tiles"),
+        *("colour", "bands of colour"),
+    ],
 )
 def test_rows_are_the_derivatives(config: CoreConfig, height: int, width: int) -> None:
     net, _, latents = noisy_net(0, config, height, width)
