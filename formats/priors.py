@@ -4,10 +4,10 @@ Networks of different pictures resemble each other; a file that names a prior co
 differences, most of which are zero. A prior is part of the format: its integers never change, a
 better one gets a new number. `tools/train_prior.py` makes them. Number 0 is "all zeros".
 
-A prior is trained with seven levels, colour grids at some of them, and three channels. For more
-levels, what belongs to the coarsest one is repeated; for fewer, the coarser ones are left out, and
-so are the colour grids of a picture without. A grey picture starts from the
-weights of green, alpha from zero; 3x3 layers of other than three channels start from zero.
+A prior is trained with seven levels, colour grids at some of them or none, and three channels.
+For more levels, what belongs to the coarsest one is repeated; for fewer, the coarser ones are left
+out, and so are the colour grids of a picture without. A grey picture starts from the weights of
+green, alpha from zero; 3x3 layers of other than three channels start from zero.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PRIORS", "PriorTensor", "check_prior", "prior_shape", "prior_tensors"]
 
-PRIORS: tuple[int, ...] = (1, 2)
+PRIORS: tuple[int, ...] = (1, 2, 3)
 """Numbers of the priors that this version knows, besides 0."""
 
 GRID_AXIS = {"context.level": 1, "filter": 0, "tail.weight": 1, "skip": 1}

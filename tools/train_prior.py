@@ -3,10 +3,11 @@
     python tools/train_prior.py 1 --lambda 1e-3 --steps 1500 --rate 0.015 --warm-up 0.03 \
         --weight-price 1 --crops 1 --hidden 32 --images PHOTOS/photo_*.png PHOTOS/art_*.png
     python tools/train_prior.py 2 --lambda 7e-4 --steps 1000 --width 32 --hidden 48 --columns 5 \
+        --colour \
         --images PHOTOS/photo_*.png PHOTOS/art_*.png PHOTOS/rgb16_weld*.png PHOTOS/alpha_tulips*.png
 
-The commands that made priors 1 and 2. PHOTOS holds photographs and a painting, none of them from
-Kodak.
+The commands that made priors 1 and 2; that of 3 is that of 1 with --colour. PHOTOS holds
+photographs and a painting, none of them from Kodak.
 
 One network is fitted to a mosaic of crops of many pictures, so that it learns what they have in
 common. Its weights, as integers, go to formats/data/prior<number>.json. A number that has been
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0, help="prior to start from")
     parser.add_argument("--hidden", type=int, default=16)
     parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--colour", action="store_true", help="with the presets' colour grids")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
@@ -105,11 +107,11 @@ def main() -> None:
         width=args.width,
         prior=args.start,
         gain=latent_gain(args.lam),
-        **COLOUR,
+        **(COLOUR if args.colour else {}),
     )
     lengths = {"y": target.shape[1], "x": target.shape[2]}
     net = CoreCoordX(config, lengths, 3)
-    net.parameter("context.level").data.zero_()  # priors 1 and 2 began with wide scales
+    net.parameter("context.level").data.zero_()  # all priors began with wide scales
     start_from_prior(net)
     net = net.to(args.device)
     # Only the soft stage: the networks are wanted, not the integers of these pictures.

@@ -100,8 +100,11 @@ def paper_network(partition: str, features: int = 256, rank: int = 1) -> Network
 
 COLOUR = {"colour": 3, "colour_level": 2}
 """Grids besides those of the levels, for pictures that have colours: of the levels 2, 3 and 4."""
-NARROW, WIDE = 1, 2
-"""Numbers of the priors: a context of 16 and a synthesis of 32 units, of 32 and 48."""
+COLOUR_FROM = 60_000
+"""Bits of a transform coder from which they pay for their weights."""
+NARROW, WIDE, NARROW_COLOUR = 1, 2, 3
+"""Numbers of the priors: a context of 16 and a synthesis of 32 units, of 32 and 48 with colour
+grids, and the first with colour grids."""
 WIDE_FROM = 120_000
 """Bits of a transform coder from which the wide network pays for its weights; core fusion spends
 about half as many."""
@@ -152,13 +155,16 @@ def core_network(
     pixels = height * width
     levels = 7 + (pixels >= 1_000_000) + (pixels >= 3_000_000)
     levels = min(levels, max(1, (max(height, width) - 1).bit_length()))
-    prior = WIDE if bits >= max(WIDE_FROM, WIDE_DENSITY * pixels) else NARROW
+    coloured = channels >= 3 and levels >= sum(COLOUR.values()) and bits >= COLOUR_FROM
+    prior = NARROW_COLOUR if coloured else NARROW
+    if bits >= max(WIDE_FROM, WIDE_DENSITY * pixels):
+        prior = WIDE
     shape = prior_shape(prior)
     if steps >= FREE_STEPS and pixels >= FREE_PIXELS:
         for least, density, units, hidden in LONG_SHAPES if steps >= LONG_STEPS else FREE_SHAPES:
             if bits >= max(least, density * pixels):
                 prior, shape = 0, {"width": units, "hidden": hidden, **COLOUR}
-    if channels < 3 or levels < shape["colour_level"] + shape["colour"]:
+    if not coloured:
         shape |= dict.fromkeys(COLOUR, 0)
     return CoreConfig(
         levels=levels,

@@ -136,12 +136,13 @@ def streams() -> dict[str, bytes]:
 def pictures() -> dict[str, bytes]:
     """Name and bytes of encoded pictures."""
     fast: dict[str, Any] = {"steps": 120, "device": "cpu", "lam": 2e-4}
-    wide = of_prior(2, levels=6)
+    wide, colour = of_prior(2, levels=6), of_prior(3, levels=6)
     return {
         "encoded_rgb_40x56": codec.encode(picture(40, 56, 3), **fast).data,
         "encoded_grey16_19x70": codec.encode(picture(19, 70, 1, bits=16), **fast).data,
         "encoded_rgba_33x33": codec.encode(picture(33, 33, 4), **fast).data,
         "encoded_wide_rgb_24x40": codec.encode(picture(24, 40, 3), network=wide, **fast).data,
+        "encoded_colour_rgb_30x47": codec.encode(picture(30, 47, 3), network=colour, **fast).data,
         "encoded_rgb_1x1": codec.encode(picture(1, 1, 3), **fast).data,
     }
 

@@ -30,7 +30,6 @@ from formats.core import CoreConfig
 from formats.errors import InputError
 from formats.header import Header, MediaKind
 from formats.latents import grid_bits
-from formats.priors import prior_shape
 from formats.unit import pack_core_unit, unpack_core_unit
 from formats.weights import MAX_STEP, MIN_STEP
 from tests.conftest import picture
@@ -212,22 +211,24 @@ def test_a_picture_of_many_bits_gets_a_wide_context(bits: float, width: int) -> 
 @pytest.mark.parametrize(
     ("size", "bits", "steps", "prior", "width"),
     [
-        ((512, 768), 149_000, 2000, 1, 16),
-        ((512, 768), 150_000, 1999, 1, 16),
+        ((512, 768), 59_000, 2000, 1, 16),
+        ((512, 768), 60_000, 2000, 3, 16),
+        ((512, 768), 149_000, 2000, 3, 16),
+        ((512, 768), 150_000, 1999, 3, 16),
         ((512, 768), 150_000, 2000, 0, 24),
         ((512, 768), 279_000, 2000, 0, 24),
         ((512, 768), 280_000, 2000, 0, 32),
         ((512, 768), 1e6, 1999, 2, 32),
-        ((400, 624), 149_000, 2000, 1, 16),  # 249,600 pixels
+        ((400, 624), 149_000, 2000, 3, 16),  # 249,600 pixels
         ((400, 624), 1e6, 2000, 2, 32),
-        ((400, 632), 149_000, 2000, 1, 16),  # 252,800
+        ((400, 632), 149_000, 2000, 3, 16),  # 252,800
         ((400, 632), 151_000, 2000, 0, 24),
-        ((512, 768), 79_000, 5000, 1, 16),
-        ((512, 768), 81_000, 4999, 1, 16),
+        ((512, 768), 79_000, 5000, 3, 16),
+        ((512, 768), 81_000, 4999, 3, 16),
         ((512, 768), 81_000, 5000, 0, 16),
         ((512, 768), 151_000, 5000, 0, 24),
         ((512, 768), 301_000, 5000, 0, 32),
-        ((1024, 768), 151_000, 5000, 1, 16),
+        ((1024, 768), 151_000, 5000, 3, 16),
     ],
 )
 def test_a_long_fit_that_pays_for_its_network_starts_from_no_prior(
@@ -243,19 +244,18 @@ def test_only_pictures_with_colours_have_colour_grids(channels: int) -> None:
     free = core_network(512, 768, 1e-3, 1e6, 2000, channels)
     assert free.prior == 0
     assert (free.colour, free.colour_level) == ((3, 2) if channels >= 3 else (0, 0))
-    for bits in (0, 1e6):  # of both priors
+    for bits, grey, coloured in ((59_999, 1, 1), (60_000, 1, 3), (1e6, 2, 2)):
         config = core_network(512, 768, 1e-3, bits, 100, channels)
-        shape = prior_shape(config.prior)
-        wanted = shape["colour"], shape["colour_level"]
-        assert (config.colour, config.colour_level) == (wanted if channels >= 3 else (0, 0))
+        assert config.prior == (coloured if channels >= 3 else grey)
+        wanted = (3, 2) if channels >= 3 and bits >= 60_000 else (0, 0)
+        assert (config.colour, config.colour_level) == wanted
 
 
-def test_small_pictures_have_the_colour_grids_of_the_prior_or_none() -> None:
-    shape = prior_shape(1)
-    least = shape["colour"] + shape["colour_level"]
-    for side in (1, 2, 8, 9, 16, 17, 32, 33, 64, 65):
-        config = core_network(side, side, 1e-3, 0)
-        assert config.colour == (shape["colour"] if config.levels >= least else 0)
+def test_pictures_of_few_levels_have_no_colour_grids() -> None:
+    for side, colour in ((1, 0), (2, 0), (9, 0), (16, 0), (17, 3), (65, 3)):
+        config = core_network(side, side, 1e-3, 60_000)
+        assert config.colour == colour
+        assert config.prior == (3 if colour else 1)
 
 
 @torch.no_grad()
