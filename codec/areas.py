@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from formats.core import CoreConfig
+from formats.core import CoreConfig, Segment
 
 __all__ = ["Area", "areas", "grids_of"]
 
@@ -56,12 +56,10 @@ def areas(config: CoreConfig, height: int, width: int) -> Iterator[tuple[int, Ar
     shapes = config.grid_shapes(height, width)
     starts = list(itertools.accumulate((h * w for h, w in shapes), initial=0))
     for segment in config.segments(height, width):
+
+        def area(grid: int, segment: Segment = segment) -> Area:
+            return Area(starts[grid], shapes[grid], segment.crop(grid))
+
         for grid in segment.grids:
-            own, above = (
-                None
-                if number is None
-                else Area(starts[number], shapes[number], segment.crop(number))
-                for number in (grid, config.parent(grid))
-            )
-            assert own is not None
-            yield grid, own, above
+            parent = config.parent(grid)
+            yield grid, area(grid), None if parent is None else area(parent)

@@ -66,7 +66,7 @@ def core_reconstructor(
         lengths: {"y": height, "x": width} in pixels.
         channels: of its samples.
         tensors: weights in coding order.
-        latents: by level, (h_l, w_l), as a decoder sees them, or the unit that holds them; of
+        latents: by grid, (h_l, w_l), as a decoder sees them, or the unit that holds them; of
             one with tiles each is decoded when it is needed.
         bit_depth: of the samples returned.
         device: where to evaluate.

@@ -31,7 +31,7 @@ __all__ = ["CoreReconstructor", "TiledLatents"]
 T = TypeVar("T")
 
 CPU_BLOCK, GPU_BLOCK = 256, 4096
-"""Side of a block in pixels: interpolated latents of ten grids take 3 MiB, 0.5 GiB."""
+"""Side of a block in pixels: interpolated latents of ten grids take 2.5 MiB, 0.6 GiB."""
 MOST_THREADS = 4
 """Blocks that are evaluated, or tiles decoded, at the same time on a CPU; each takes some 20 MiB
 meanwhile."""
@@ -52,9 +52,10 @@ class TiledLatents:
         with one_blas_thread():
             shared = unit.grids(lambda tile: False)
         net.load_latents(shared)
-        self._shared = dict(enumerate(shared))
         self._lock = threading.Lock()
         self._left = {n: box for n, box in enumerate(unit.segments) if box.tile}
+        parents = {grid for box in self._left.values() for grid in box.parents()}
+        self._shared = {grid: shared[grid] for grid in parents}
         # The kernel of the coarsest tiled level ends 7 strides away.
         self._reach = (7 << net.config.tiled_levels - 1) + MARGIN
 

@@ -92,7 +92,7 @@ def quantise_networks(
     Args:
         net: the network; its weights are replaced by the quantised ones.
         distortion, rate: the two terms of the loss.
-        latents: integer-valued, one vector; grids: the same by level.
+        latents: integer-valued, one vector; grids: the same by grid.
         lam: mean squared error per bit per pixel.
         start: symbols that the network has already; better ones with the same steps are looked
             for. None: it has real-valued weights.
@@ -102,7 +102,10 @@ def quantise_networks(
     """
     if (band := _band(net)) is not None:
         target = distortion.target[:, band.start : band.stop]
-        grids = [grid[band.start >> n : -(-band.stop // 2**n)] for n, grid in enumerate(grids)]
+        grids = [
+            grid[band.start >> level : -(-band.stop // 2**level)]
+            for grid, level in zip(grids, net.config.grid_levels, strict=True)
+        ]
         latents = torch.cat([grid.flatten() for grid in grids])
         distortion = CoreDistortion(net.config, target)
         rate = ContextRate(net.config, len(band), net.width, target.device)

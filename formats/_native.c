@@ -1,6 +1,6 @@
-/* Decoding the latents of a level: the same integers as formats/latents.py, in machine code.
+/* Decoding the latents of a grid: the same integers as formats/latents.py, in machine code.
  *
- * One function, decode_level. It walks through the passes of SPEC.md, section 9.2, predicts all
+ * One function, decode_grid. It walks through the passes of SPEC.md, section 9.2, predicts all
  * positions of a pass (9.3, _network.h) and decodes their residuals (9.4). It takes untrusted
  * streams: every index it computes is bounded by the grid's shape or by the size of a table, and
  * words past a stream's end are 0. Buffers are checked against the shapes before anything is read.
@@ -407,7 +407,7 @@ static void put_pass(const Shape *shape, Seen *own, int64_t time, int64_t first,
     }
 }
 
-static int decode_grid(Stream *stream, int set, const Network *net, const Tables *tables,
+static int decode_passes(Stream *stream, int set, const Network *net, const Tables *tables,
                        const Shape *shape, const int32_t *above, int32_t *grid)
 {
     Seen own = {0}, parents = {0};
@@ -460,8 +460,8 @@ static int far_fits(const Py_buffer *far_start, const Py_buffer *far)
     return good;
 }
 
-PyDoc_STRVAR(decode_level_doc,
-"decode_level(coder, words, grid, above, first, bias, hidden, hidden_bias, out, near, far,\n"
+PyDoc_STRVAR(decode_grid_doc,
+"decode_grid(coder, words, grid, above, first, bias, hidden, hidden_bias, out, near, far,\n"
 "             far_start, (height, width, side), (units, mean, scale, least), set)\n"
 "\n"
 "Decode one grid; see formats/native.py for the arguments. Returns DONE, INVALID, SHORT or\n"
@@ -470,7 +470,7 @@ PyDoc_STRVAR(decode_level_doc,
 enum { CODER, WORDS, GRID, ABOVE, FIRST, BIAS, HIDDEN, HIDDEN_BIAS, OUT, NEAR, FAR_ENDS, FAR_START,
        BUFFERS };
 
-static PyObject *decode_level(PyObject *module, PyObject *args)
+static PyObject *decode_grid(PyObject *module, PyObject *args)
 {
     Py_buffer b[BUFFERS] = {{0}};
     Py_ssize_t height, width, side;
@@ -478,7 +478,7 @@ static PyObject *decode_level(PyObject *module, PyObject *args)
     PyObject *result = NULL;
     (void)module;
     /* No buffer in a nested tuple: Python has no room to remember those that it must release. */
-    if (!PyArg_ParseTuple(args, "w*y*w*z*y*y*y*y*y*y*y*y*(nnn)(iiii)i:decode_level", &b[CODER],
+    if (!PyArg_ParseTuple(args, "w*y*w*z*y*y*y*y*y*y*y*y*(nnn)(iiii)i:decode_grid", &b[CODER],
                           &b[WORDS], &b[GRID], &b[ABOVE], &b[FIRST], &b[BIAS], &b[HIDDEN],
                           &b[HIDDEN_BIAS], &b[OUT], &b[NEAR], &b[FAR_ENDS], &b[FAR_START], &height,
                           &width, &side, &units, &mean, &scale, &least, &set))
@@ -517,7 +517,7 @@ static PyObject *decode_level(PyObject *module, PyObject *args)
         goto release;
     int status;
     Py_BEGIN_ALLOW_THREADS
-    status = decode_grid(&stream, set, &net, &tables, &shape, b[ABOVE].buf, b[GRID].buf);
+    status = decode_passes(&stream, set, &net, &tables, &shape, b[ABOVE].buf, b[GRID].buf);
     Py_END_ALLOW_THREADS
     memcpy(b[CODER].buf, &stream.state, sizeof stream.state);
     result = PyLong_FromLong(status);
@@ -528,7 +528,7 @@ release:
 }
 
 static PyMethodDef methods[] = {
-    {"decode_level", decode_level, METH_VARARGS, decode_level_doc},
+    {"decode_grid", decode_grid, METH_VARARGS, decode_grid_doc},
     {"instructions", instructions, METH_NOARGS, instructions_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -545,7 +545,7 @@ static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_constants}, {0, NULL}};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, .m_name = "_native",
-    .m_doc = "Decoding the latents of a level in machine code.", .m_methods = methods,
+    .m_doc = "Decoding the latents of a grid in machine code.", .m_methods = methods,
     .m_slots = slots};
 
 PyMODINIT_FUNC PyInit__native(void)

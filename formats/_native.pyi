@@ -9,7 +9,7 @@ NO_MEMORY: int
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 
-def decode_level(
+def decode_grid(
     coder: npt.NDArray[np.uint64],
     words: npt.NDArray[np.uint32],
     grid: Integers,

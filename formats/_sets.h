@@ -59,10 +59,14 @@ static PyObject *instructions(PyObject *module, PyObject *none)
 /* Whether a buffer holds `count` numbers of `size` bytes; else an exception is set. */
 static int holds(const Py_buffer *buffer, int64_t count, int64_t size, const char *name)
 {
-    if (buffer->len == count * size)
+    if (buffer->len != count * size)
+        PyErr_Format(PyExc_ValueError, "%s: expected %lld bytes, got %zd", name,
+                     (long long)(count * size), buffer->len);
+    else if ((uintptr_t)buffer->buf % (uintptr_t)size)
+        PyErr_Format(PyExc_ValueError, "%s: expected an address that %lld divides", name,
+                     (long long)size);
+    else
         return 1;
-    PyErr_Format(PyExc_ValueError, "%s: expected %lld bytes, got %zd", name,
-                 (long long)(count * size), buffer->len);
     return 0;
 }
 

@@ -201,7 +201,7 @@ class ContextNetwork:
             np.concatenate([hidden_bias[:, None] + ONE // 2, residual], 1).astype(np.float32),
             -ACTIVATION_BITS,
         )
-        # The two outputs have 5 and 3 fractional bits of the sums' 14. A matrix for each level: its
+        # The two outputs have 5 and 3 fractional bits of the sums' 14. A matrix for each grid: its
         # first column is the constant.
         shift = np.array([[9], [11]])
         constant = 4 * level + (1 << shift >> 1) + np.array([[0], [MIDDLE << 11]])

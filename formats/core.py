@@ -43,7 +43,7 @@ class Segment:
         height, width: pixels, cropped at the image, at least 1.
         grids: their numbers, ascending; the last one is coded first.
         config: the network.
-        tile: whether grids outside it are the parents of some.
+        tile: whether it is one; grids outside it may be the parents of some.
     """
 
     top: int

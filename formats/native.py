@@ -98,7 +98,7 @@ def _grouped(matrix: Integers) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class _Weights:
-    """A context network as `_native.decode_level` takes it.
+    """A context network as `_native.decode_grid` takes it.
 
     Attributes:
         first, coarsest: the first layer with parents and without; columns are the own grid's
@@ -170,7 +170,7 @@ def decode_segment(
         shape, parent = shapes[number], network.config.parent(number)
         above = None if parent is None else found[parent]
         grid = np.empty(shape, np.int32)
-        status = _native.decode_level(
+        status = _native.decode_grid(
             coder,
             words,
             grid,
@@ -193,7 +193,7 @@ def decode_segment(
 
 def _check(status: int, size: int, where: str) -> None:
     if status == _native.NO_MEMORY:
-        raise MemoryError(f"{where}: no memory for the latents of a level")
+        raise MemoryError(f"{where}: no memory for the latents of a grid")
     if status == _native.SHORT:
         raise CorruptError(
             f"{where}: the entropy-coded stream has {size} bytes, its symbols need more"

@@ -31,7 +31,7 @@ def noisy_net(
 
 
 def grids_of(net: CoreCoordX, latents: torch.Tensor) -> list[torch.Tensor]:
-    """One vector of all latents as grids by level."""
+    """One vector of all latents as grids by number."""
     sizes = [q.numel() for q in net.latents]
     return [p.view(q.shape) for p, q in zip(latents.split(sizes), net.latents, strict=True)]
 

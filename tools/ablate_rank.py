@@ -41,6 +41,7 @@ class RankDistortion(CoreDistortion):
 
     def __init__(self, config: CoreConfig, target: Tensor, features: int, seed: int = 0) -> None:
         super().__init__(config, target)
+        self.fused = None  # machine code knows no features but those of the grids
         channels, height, width = target.shape
         draw = torch.Generator().manual_seed(seed)
         self.free = {

@@ -25,7 +25,7 @@
 #define MAX_REACH 15       /* latents that a sample sees */
 #define RING 16            /* rows that are kept: a power of two, more than a sample sees */
 #define TOGETHER 4         /* rows of slopes that are read at the same time */
-#define SUMMED 64          /* rows whose sums fit floats: larger ones would round small ones away */
+#define SUMMED (1 << 16)   /* samples whose sums fit floats: larger ones would round small ones away */
 #define ROUND (4 * MAX_LANES)
 
 /* The rows of samples of a call.
@@ -248,7 +248,7 @@ typedef struct {
     float *grad;      /* by latents */
     double *by_kernel;
     int64_t done;     /* rows of the grid before this one are */
-    int summed;
+    int64_t summed;   /* samples since `by_taps` was collected */
 } Back;
 
 /* Add what the rows since the last time have in `by_taps`. */
@@ -275,7 +275,8 @@ static void finish_rows(const Work *work, const Ring *ring, Back *back, int64_t 
         INSTRUCTIONS[ring->set].across_back(line, ring->spread, slopes, back->back, back->by_taps);
         memset(slopes, 0, (size_t)line->length * sizeof(float));
         gather_row(work, back->done, back->back, back->grad);
-        if (++back->summed == SUMMED)
+        back->summed += line->length;
+        if (back->summed >= SUMMED)
             collect_taps(work, back);
     }
 }

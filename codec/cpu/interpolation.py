@@ -45,7 +45,8 @@ class FusedInterpolation:
         """
         assert _interpolation is not None
         if out is None:
-            out = torch.empty(len(grids) + 1, len(rows), len(columns))
+            size = len(grids) + 1, len(rows), len(columns)
+            out = torch.empty(size, dtype=torch.float32)
         out[-1] = 1
         part = rows.start, len(rows), columns.start, len(columns)
         for grid, kernel, plane in zip(grids, kernels, out[:-1].numpy(), strict=True):

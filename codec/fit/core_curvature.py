@@ -39,7 +39,7 @@ def distortion_curvature(
     Args:
         distortion: the picture's.
         weights: of the synthesis, by name.
-        grids: latents by level.
+        grids: latents by number.
 
     Returns:
         (n, n), n weights in the order of `weights`, each tensor's in row-major order.

@@ -142,7 +142,7 @@ class CoreFitter:
         return {spec.name: self.net.parameter(spec.name).detach() for spec in self.net.specs}
 
     def split(self, flat: Tensor) -> list[Tensor]:
-        """One vector of all latents as grids by level."""
+        """One vector of all latents as grids by number."""
         return grids_of(flat, self.shapes)
 
     def _softened(self) -> tuple[Tensor, Tensor]:

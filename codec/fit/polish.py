@@ -28,13 +28,13 @@ from formats.context import MIDDLE
 __all__ = ["Polish"]
 
 CELL = 16
-"""Side of a cell in latents of the level whose latents move; they do in its inner half."""
+"""Side of a cell in latents of the grid whose latents move; they do in its inner half."""
 HOPEFUL = 1.0
 """Bits that a move may lose by the model, and still be tried."""
 GRIDS = (0, 1, 2)
-"""Levels whose latents move, in turn; nearly all of a file's bits are theirs."""
+"""Grids whose latents move, in turn; nearly all of a file's bits are theirs."""
 TURN = 4
-"""Rounds of a level before it is the next one's turn."""
+"""Rounds of a grid before it is the next one's turn."""
 MOST_BITS = 20.0
 """Of a latent: what `codec.rate.laplace.FLOOR` leaves."""
 assert FLOOR == 2.0**-MOST_BITS
@@ -95,7 +95,7 @@ class Polish:
         """Better latents.
 
         Args:
-            latents: (n,) integers, all grids, finest first.
+            latents: (n,) integers, all grids by number.
             rounds: how many times moves are tried.
         """
         if not rounds:

@@ -221,7 +221,7 @@ def _near(coords: Tensor, length: int) -> range:
 def _initial(spec: TensorSpec, generator: torch.Generator, levels: int) -> Tensor:
     """Start values: an interpolating pyramid that adds up to grey, and a narrow, blind context.
 
-    The colour grids begin with one that has no brightness.
+    The colour grids begin with a direction of colour: red up, blue down.
 
     A context that expects zeros keeps the fine grids sparse; one that expects nothing lets them
     fill up with a coarse copy of the picture in the first steps, for good (docs/experiments.md).

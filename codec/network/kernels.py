@@ -207,7 +207,7 @@ def interpolate(
     columns: range,
     windows: Windows | None = None,
 ) -> list[Tensor]:
-    """Latents of every level at a rectangle of samples: one (rows, columns) each.
+    """Latents of every grid at a rectangle of samples: one (rows, columns) each.
 
     Both ranges start at multiples of the largest block. `windows`: see there.
     """

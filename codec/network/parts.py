@@ -1,8 +1,9 @@
 """What a decoder needs for parts of a picture: no gradients, any range of samples.
 
 `kernels.interpolate` gathers the latents of all blocks for one large product, which is what a
-GPU wants and what gradients go back through. A CPU is faster with a few products of its own for
-every level, which read latents where they lie, of the samples asked for and of no others.
+GPU wants and what gradients go back through. On a CPU it is machine code, or, where there is none,
+a few products of its own for every grid, which read latents where they lie, of the samples asked
+for and of no others.
 """
 
 from __future__ import annotations

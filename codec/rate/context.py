@@ -119,7 +119,7 @@ class ContextRate:
 
         Args:
             weights: tensors "context.*" by name.
-            latents: all grids as one vector, finest first.
+            latents: all grids as one vector, by number.
             scale: factor on the gradients.
             gradient: whether they are wanted.
             exact: round as the integer network does; gradients pass straight through. Latents

@@ -9,7 +9,13 @@ from codec.fit.core_distortion import CoreDistortion
 from codec.fit.rdoq import coded_bits
 from codec.network.coded import prior_weights
 from codec.network.core import CoreCoordX
-from codec.quantise_core import ROOM, largest_share, quantise_networks, within_limits
+from codec.quantise_core import (
+    ROOM,
+    _SynthesisLoss,
+    largest_share,
+    quantise_networks,
+    within_limits,
+)
 from codec.rate import ContextRate
 from codec.signal import to_signal
 from formats.context import ContextNetwork
@@ -85,3 +91,33 @@ def test_quantising_again_does_not_make_it_worse() -> None:
     for old, new in zip(first, second, strict=True):
         if old.symbols.any() and new.symbols.any():
             assert old.step == new.step
+
+
+def test_a_band_of_a_large_picture_stands_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every grid the rows of its own level, those of colour grids too."""
+    config = CoreConfig(levels=3, width=4, hidden=4, colour=2, colour_level=1)
+    target = to_signal(picture(64, 40), 8, CPU)
+    found = {}
+    for pixels in (10**9, 640):
+        monkeypatch.setattr("codec.quantise_core.BAND_PIXELS", pixels)
+        torch.manual_seed(0)
+        net = CoreCoordX(config, {"y": 64, "x": 40}, 3)
+        with torch.no_grad():
+            for spec in net.specs:
+                net.parameter(spec.name).add_(0.1 * torch.randn(spec.shape))
+        net.latents = [torch.randn(q.shape).round() for q in net.latents]
+        latents = torch.cat([q.flatten() for q in net.latents])
+        distortion, rate = CoreDistortion(config, target), ContextRate(config, 64, 40, CPU)
+        seen = []
+        monkeypatch.setattr(
+            "codec.quantise_core._SynthesisLoss",
+            lambda d, grids, f, seen=seen, make=_SynthesisLoss: (
+                seen.append((d.target, grids)) or make(d, grids, f)
+            ),
+        )
+        quantise_networks(net, distortion, rate, latents, net.latents, 1e-3)
+        found[pixels] = seen[0]
+    (whole, grids), (part, some) = found[10**9], found[640]
+    assert torch.equal(part, whole[:, 24:40])
+    for level, grid, rows in zip(config.grid_levels, grids, some, strict=True):
+        assert torch.equal(rows, grid[24 >> level : 40 >> level])

@@ -154,9 +154,9 @@ def test_arguments_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) 
     shapes = shapes_of(config, 20, 20)
     data, _ = encode_segment(network, numbered(config, 20, 20))
     calls = []
-    decode_level = native._native.decode_level
+    decode_grid = native._native.decode_grid
     monkeypatch.setattr(
-        native._native, "decode_level", lambda *args: (calls.append(args), decode_level(*args))[1]
+        native._native, "decode_grid", lambda *args: (calls.append(args), decode_grid(*args))[1]
     )
     native.decode_segment(network, shapes, data, "test", {}, "plain")
     for args in calls:
@@ -164,12 +164,12 @@ def test_arguments_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) 
             if isinstance(value, np.ndarray) and place != 1:  # words may be of any number
                 for other in (value.reshape(-1)[:-1].copy(), np.append(value, value.flat[:1])):
                     with pytest.raises(ValueError, match="expected"):
-                        decode_level(*args[:place], other, *args[place + 1 :])
+                        decode_grid(*args[:place], other, *args[place + 1 :])
     args = calls[-1]
     starts = args[11].copy()
     starts[5] = starts[4]
     with pytest.raises(ValueError, match="ascending"):
-        decode_level(*args[:11], starts, *args[12:])
+        decode_grid(*args[:11], starts, *args[12:])
     for place, bad in (
         (12, (0, 20, 32)),
         (12, (20, 2**40, 32)),
@@ -183,13 +183,13 @@ def test_arguments_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) 
         (14, 99),
     ):
         with pytest.raises(ValueError, match="expected"):
-            decode_level(*args[:place], bad, *args[place + 1 :])
+            decode_grid(*args[:place], bad, *args[place + 1 :])
     with pytest.raises(ValueError, match="range: expected"):
-        decode_level(np.zeros(5, np.uint64), *args[1:])
+        decode_grid(np.zeros(5, np.uint64), *args[1:])
     frozen = args[2].copy()
     frozen.flags.writeable = False
     with pytest.raises((BufferError, TypeError, ValueError)):
-        decode_level(*args[:2], frozen, *args[3:])
+        decode_grid(*args[:2], frozen, *args[3:])
 
 
 @compiled
