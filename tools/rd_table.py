@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -52,7 +53,7 @@ def measure(samples: Samples, name: str, lam: float, args: argparse.Namespace) -
     state = args.out / f"{name}.state"
     network = None
     if args.network is not None:
-        preset = core_network(*samples.shape[:2], lam, 0, args.steps)
+        preset = core_network(*samples.shape[:2], lam, math.inf, args.steps, samples.shape[2])
         network = replace(preset, prior=0, width=args.network[0], hidden=args.network[1])
     encoded = codec.encode(
         samples,

@@ -46,6 +46,10 @@ class FusedSynthesis:
 
     def __init__(self, instructions: int) -> None:
         self.instructions = instructions
+        self.release()
+
+    def release(self) -> None:
+        """Give back the memory that is kept."""
         self._scratch = np.zeros(0, np.float32)
         self._slopes = np.zeros((0, 0), np.float32)
 

@@ -176,6 +176,12 @@ class CoreDistortion:
             back = self._convolve_back(w, grad, layer, padded[layer], back)
         return mse, self._tail_back(tail, grad, features, back.reshape(channels, -1)), grad
 
+    def release(self) -> None:
+        """Give back the memory that an evaluation keeps for the next one."""
+        self._room = None
+        if self.fused is not None:
+            self.fused[1].release()
+
     # -- without gradients -----------------------------------------------------------------
 
     @torch.no_grad()

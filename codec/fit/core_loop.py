@@ -324,6 +324,7 @@ class CoreFitter:
     def _quantised(self, latents: Tensor) -> list[CodedTensor]:
         """The best symbols for these latents: from real weights, or better ones than before."""
         _require_finite(latents, *self.weights().values())
+        self.distortion.release()
         grids, lam = self.split(latents), self.config.lam
         try:
             return quantise_networks(
@@ -337,6 +338,7 @@ class CoreFitter:
             self._freeze()
         # The latents have moved since the networks were quantised.
         self.coded = self._quantised(self.latents.round())
+        self.distortion.release()
         polish = Polish(self.net, self.distortion, self.rate, self.config.lam)
         self.final = polish(self.latents.round(), self.config.polish_rounds)
         self._conclude()
