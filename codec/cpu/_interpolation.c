@@ -20,6 +20,7 @@
 #endif
 
 #include "../../formats/_sets.h"
+#include "_vectors.h"
 
 #define MAX_STRIDE 512
 #define MAX_REACH 15       /* latents that a sample sees */
@@ -361,7 +362,7 @@ static void *zeros(int count, const int64_t *sizes, float **pointers)
         PyErr_NoMemory();
         return NULL;
     }
-    float *next = (float *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
+    float *next = aligned(memory);
     for (int i = 0; i < count; i++) {
         pointers[i] = next;
         next += rounded(sizes[i], MAX_LANES);

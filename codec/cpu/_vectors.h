@@ -4,19 +4,19 @@
 
 /* Element (row, column) of a matrix of `columns` columns that lies in groups of rows, each of them
  * column by column. */
-static float *grouped(float *matrix, int columns, int row, int column)
+static inline float *grouped(float *matrix, int columns, int row, int column)
 {
     return matrix + (row / GROUP * columns + column) * GROUP + row % GROUP;
 }
 
 /* The first address from here on that the widest vectors can begin at. */
-static void *aligned(void *memory)
+static inline void *aligned(void *memory)
 {
     return (void *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
 }
 
 /* Pointers to the rows of an array (rows, CHUNK). */
-static void rows_of(const float *array, int count, const float **rows)
+static inline void rows_of(const float *array, int count, const float **rows)
 {
     for (int i = 0; i < count; i++)
         rows[i] = array + i * CHUNK;

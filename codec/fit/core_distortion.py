@@ -91,7 +91,7 @@ class CoreDistortion:
         else:
             found = self._through_machine_code(w, kernels, grids, leaves)
         mse, by_latents, by_leaves, grad = found
-        grad |= zip(("filter", "kernel"), by_leaves)  # noqa: B905  # one level has no kernel
+        grad |= zip(("filter", "kernel"), by_leaves, strict=False)  # one level has no kernel
         return DistortionResult(mse, by_latents, grad)
 
     def _through_operations(
