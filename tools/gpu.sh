@@ -2,8 +2,8 @@
 # All that is to be measured on a CUDA GPU, in one command: bash tools/gpu.sh KODAK OUT [PUBLISHED.json]
 #
 # KODAK holds kodim01.png ... kodim24.png. Reports, tables and encodes go to OUT; the encodes of the 24
-# images (10,000 steps, 4 lambdas) are the longest part and come last, lambda by lambda, six at once:
-# given again, the command measures the rest anew and goes on with them. PUBLISHED.json has curves of
+# images (10,000 steps, 4 lambdas) are the longest part and come last, lambda by lambda, eight at once,
+# finished by what the machine has of cores: given again, the command measures the rest anew and goes on with them. PUBLISHED.json has curves of
 # others, the mean over Kodak of VTM among them. PYTHON: interpreter with torch, numpy, constriction,
 # pillow and imageio-ffmpeg [python].
 set -euo pipefail
@@ -34,7 +34,7 @@ fi
 "$python" tools/bench_core.py --device cuda --pixels 0.1,0.4,2,8 -o "$out/bench_core.json" \
   | tee "$out/bench_core.md"
 "$python" tools/rd_table.py run "$kodak" --device cuda --steps 10000 --items "$images" --no-anchors \
-  --jobs 2 --fits 3 -o "$out/rd"
+  --jobs 2 --fits 4 --finish "$(( $(nproc) > 4 ? $(nproc) - 3 : 1 ))" -o "$out/rd"
 "$python" tools/rd_table.py report -o "$out/rd" \
   ${published:+--published "$published" --against "VTM H.266 (CompressAI)"} | tee "$out/rd.md"
 exit $failed

@@ -1,28 +1,35 @@
 """Rate-distortion of core fusion beside JPEG, WebP and AVIF, all measured in one run.
 
     python tools/rd_table.py run KODAK -o runs/rd --jobs 2
-    python tools/rd_table.py run KODAK -o runs/rd --device cuda --jobs 4 --fits 3 --steps 10000
+    python tools/rd_table.py run KODAK -o runs/rd --device cuda --steps 10000 --fits 4 --finish 14
     python tools/rd_table.py report -o runs/rd --plot docs/rd.png
     python tools/rd_table.py report -o runs/rd --published kodak.json --against NAME
 
 KODAK holds kodim01.png ... kodim24.png; items are NUMBER (the whole image) or NUMBER@WxH (a centre
 crop). Every result is a JSON file, the .crdx beside it; what is there is not measured again, and a
-killed encode goes on from its state. Rate is the size of the file, PSNR that of the decoded 8-bit
-R'G'B' samples; the BD-rate (PCHIP on log rate) is taken image by image and averaged. A published
-curve, in any file that `coordx import` reads, is compared image by image where the file has a curve
-NAME/kodimNN, else with the mean curve of the whole images: that is fair for all 24 only.
+killed encode goes on from its state. With --finish a GPU makes the steps of a fit and leaves
+NAME.fitted, and so many processes on the CPU make what comes after the last but one: the weights
+once more, the moves of single latents, the file. A second of such a row is one of either.
+
+Rate is the size of the file, PSNR that of the decoded 8-bit R'G'B' samples; the BD-rate (PCHIP on
+log rate) is taken image by image and averaged. A published curve, in any file that `coordx import`
+reads, is compared image by image where the file has a curve NAME/kodimNN, else with the mean curve
+of the whole images: that is fair for all 24 only.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import multiprocessing
 import os
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,23 +55,48 @@ DEFAULT_ITEMS = "5,15,1@384x256,8@384x256,20@384x256,23@384x256"
 DEFAULT_LAMBDAS = "0.01,0.004,0.001,0.0004"
 
 
-def measure(samples: Samples, name: str, lam: float, args: argparse.Namespace) -> dict[str, Any]:
-    """Encode at one lambda and decode the file."""
-    state = args.out / f"{name}.state"
+def encode(
+    samples: Samples,
+    state: Path,
+    lam: float,
+    args: argparse.Namespace,
+    device: str,
+    progress: Callable[[codec.EncodeProgress], None] | None = None,
+) -> codec.Encoded:
+    """Encode at one lambda, going on from a state that is there."""
     network = None
     if args.network is not None:
         preset = core_network(*samples.shape[:2], lam, math.inf, args.steps, samples.shape[2])
         network = replace(preset, prior=0, width=args.network[0], hidden=args.network[1])
-    encoded = codec.encode(
+    return codec.encode(
         samples,
         lam=lam,
         steps=args.steps,
         network=network,
-        device=args.device,
+        device=device,
+        progress=progress,
         state_path=state,
         resume=True,
     )
-    path = args.out / f"{name}.crdx"
+
+
+def fit(samples: Samples, state: Path, lam: float, args: argparse.Namespace) -> None:
+    """All steps but the last, which leaves a finished fit; `state` is where it goes on."""
+
+    def stop(at: codec.EncodeProgress) -> None:
+        if at.fit.step == args.steps - 1:
+            raise KeyboardInterrupt  # as a user would: the encode keeps its state
+
+    with contextlib.suppress(KeyboardInterrupt):
+        encode(samples, state, lam, args, args.device, stop)
+
+
+def measure(
+    samples: Samples, state: Path, lam: float, args: argparse.Namespace, device: str
+) -> dict[str, Any]:
+    """Encode at one lambda and decode the file."""
+    encoded = encode(samples, state, lam, args, device)
+    path = state.with_suffix(".crdx")
     encoded.save(path)
     decoded = codec.decode(path, device="cpu")
     state.unlink(missing_ok=True)
@@ -75,8 +107,9 @@ def measure(samples: Samples, name: str, lam: float, args: argparse.Namespace) -
         "bpp": 8 * size / (samples.shape[0] * samples.shape[1]),
         "psnr": psnr(samples, decoded),
         "seconds": encoded.stats.seconds,
-        "steps": encoded.stats.steps,
-        "device": encoded.stats.device,
+        "steps": args.steps,
+        "device": args.device,
+        "finished_on": encoded.stats.device,
         "network": args.network,
         "threads": torch.get_num_threads(),
     }
@@ -109,26 +142,39 @@ def run(args: argparse.Namespace) -> None:
     jobs.sort(key=lambda job: "@" not in job[0])
     jobs += [(item, None) for item in items if not args.no_anchors]
     jobs = [job for job in kodak.own_jobs(jobs, args.share) if not _result(args, job).exists()]
-    if args.jobs * args.fits == 1:
+    if args.jobs * args.fits == 1 and not args.finish:
         for job in jobs:
             _do(args, job)
         return
     context = multiprocessing.get_context("spawn")
-    waiting = context.Queue()
-    for job in [*jobs, *[None] * (args.jobs * args.fits)]:
-        waiting.put(job)
-    workers = [context.Process(target=_work, args=(args, waiting)) for _ in range(args.jobs)]
-    for worker in workers:
-        worker.start()
+    waiting, fitted = context.Queue(), context.Queue()
+    for job in jobs:
+        if args.finish and _state(args, job, "fitted").exists():
+            fitted.put((job, 0.0))
+        else:
+            waiting.put(job)
+    for _ in range(args.jobs * args.fits):
+        waiting.put(None)
+    workers = [
+        context.Process(target=_work, args=(args, waiting, fitted)) for _ in range(args.jobs)
+    ]
+    finishers = [context.Process(target=_finish, args=(args, fitted)) for _ in range(args.finish)]
+    for process in workers + finishers:
+        process.start()
     for worker in workers:
         worker.join()
-    if any(worker.exitcode for worker in workers):
+    for _ in finishers:
+        fitted.put(None)
+    for finisher in finishers:
+        finisher.join()
+    if any(process.exitcode for process in workers + finishers):
         raise SystemExit("some were not measured: see above, and run the command again")
 
 
-def _work(args: argparse.Namespace, waiting: Any) -> None:
+def _work(args: argparse.Namespace, waiting: Any, fitted: Any) -> None:
     """A process with some fits at once: on a GPU their kernels overlap."""
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // args.jobs // args.fits))
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(1 if args.finish else max(1, cores // args.jobs // args.fits))
     sys.setswitchinterval(5e-4)  # a fit waits for a GPU in between; another one must not keep it
     failed = []
 
@@ -137,7 +183,7 @@ def _work(args: argparse.Namespace, waiting: Any) -> None:
         with torch.cuda.stream(own):
             while (job := waiting.get()) is not None:
                 try:
-                    _do(args, job)
+                    _do(args, job, fitted if args.finish else None)
                 except Exception:
                     traceback.print_exc()
                     failed.append(job)
@@ -150,6 +196,21 @@ def _work(args: argparse.Namespace, waiting: Any) -> None:
     sys.exit(bool(failed))
 
 
+def _finish(args: argparse.Namespace, fitted: Any) -> None:
+    """A process that makes files of fits whose steps are done."""
+    torch.set_num_threads(1)
+    failed = False
+    while (found := fitted.get()) is not None:
+        job, seconds = found
+        try:
+            row = measure(_samples(args, job), _state(args, job, "fitted"), job[1], args, "cpu")
+            _write(args, job, row | {"seconds": seconds + row["seconds"]})
+        except Exception:
+            traceback.print_exc()
+            failed = True
+    sys.exit(failed)
+
+
 def _result(args: argparse.Namespace, job: Job) -> Path:
     item, lam = job
     stem = f"kodim{item.replace('@', '_')}"
@@ -157,14 +218,34 @@ def _result(args: argparse.Namespace, job: Job) -> Path:
     return path
 
 
-def _do(args: argparse.Namespace, job: Job) -> None:
-    """Measure one thing, and write it down."""
-    item, lam = job
+def _state(args: argparse.Namespace, job: Job, suffix: str) -> Path:
     result = _result(args, job)
-    samples = kodak.samples_of(args.folder, item)
-    row = anchor_points(samples) if lam is None else measure(samples, result.stem, lam, args)
-    write_bytes(result, json.dumps({"item": item, **row}, indent=1).encode())
-    if lam is not None:
+    return result.with_name(f"{result.stem}.{suffix}")
+
+
+def _samples(args: argparse.Namespace, job: Job) -> Samples:
+    return kodak.samples_of(args.folder, job[0])
+
+
+def _do(args: argparse.Namespace, job: Job, fitted: Any = None) -> None:
+    """Measure one thing, and write it down; a fit goes to those who finish it, if there are."""
+    samples, lam = _samples(args, job), job[1]
+    if lam is None:
+        _write(args, job, anchor_points(samples))
+    elif fitted is None:
+        row = measure(samples, _state(args, job, "state"), lam, args, args.device)
+        _write(args, job, row)
+    else:
+        state, started = _state(args, job, "state"), time.perf_counter()
+        fit(samples, state, lam, args)
+        state.replace(_state(args, job, "fitted"))
+        fitted.put((job, time.perf_counter() - started))
+
+
+def _write(args: argparse.Namespace, job: Job, row: dict[str, Any]) -> None:
+    result = _result(args, job)
+    write_bytes(result, json.dumps({"item": job[0], **row}, indent=1).encode())
+    if "lambda" in row:
         print(
             f"{result.stem}: {row['bpp']:.4f} bpp {row['psnr']:.2f} dB, {row['seconds']:.0f} s",
             file=sys.stderr,
@@ -320,6 +401,13 @@ def main(arguments: list[str] | None = None) -> None:
     runner.add_argument("--jobs", type=_count, default=1, help="processes [%(default)s]")
     runner.add_argument(
         "--fits", type=_count, default=1, help="fits at once in each, for a GPU [%(default)s]"
+    )
+    runner.add_argument(
+        "--finish",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="processes that finish fits on the CPU [%(default)s: whoever fits does]",
     )
     runner.add_argument("--no-anchors", action="store_true", help="neither JPEG, WebP nor AVIF")
     runner.add_argument("--items", default=DEFAULT_ITEMS)

@@ -115,6 +115,33 @@ def test_several_processes_and_fits_measure_everything_once(
         assert f"argument {wrong[0]}: expected" in capfd.readouterr().err
 
 
+def test_fits_are_finished_by_other_processes(
+    tmp_path: Path, table: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(picture(12, 16)).save(tmp_path / "kodim01.png")
+    files = {}
+    for name, more in (("alone", []), ("others", ["--finish", "2", "--fits", "2"])):
+        run = ["run", str(tmp_path), "-o", str(tmp_path / name), "--items", "1", "--steps", "12"]
+        run += ["--lambdas", "0.01,0.004", "--no-anchors", *more]
+        table.main(run)
+        files[name] = {p.name: p.read_bytes() for p in (tmp_path / name).glob("*.crdx")}
+        assert not list((tmp_path / name).glob("*.state"))
+        assert not list((tmp_path / name).glob("*.fitted"))
+    assert len(files["alone"]) == 2
+    assert files["alone"] == files["others"]
+    capfd.readouterr()
+
+    result = tmp_path / "others" / "kodim1_0.01.json"
+    result.unlink()
+    result.with_suffix(".fitted").write_bytes(b"no state")
+    with pytest.raises(SystemExit, match="some were not measured"):
+        table.main(run)
+    assert "kodim1_0.01.fitted" in capfd.readouterr().err
+    result.with_suffix(".fitted").unlink()
+    table.main(run)
+    assert json.loads(result.read_text())["finished_on"] == "cpu"
+
+
 def test_items_are_whole_images_and_centre_crops(tmp_path: Path, kodak: ModuleType) -> None:
     whole = picture(24, 32)
     Image.fromarray(whole).save(tmp_path / "kodim05.png")
