@@ -199,6 +199,7 @@ def _work(args: argparse.Namespace, waiting: Any, fitted: Any) -> None:
 def _finish(args: argparse.Namespace, fitted: Any) -> None:
     """A process that makes files of fits whose steps are done."""
     torch.set_num_threads(1)
+    os.nice(5)  # the processes that keep a GPU busy go first
     failed = False
     while (found := fitted.get()) is not None:
         job, seconds = found

@@ -17,6 +17,7 @@ Every constant was compared in docs/experiments.md.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -37,7 +38,7 @@ from codec.fit.lanes import Lanes
 from codec.fit.optim import build_optimiser
 from codec.fit.polish import Polish
 from codec.fit.progress import Progress
-from codec.fit.replay import Replay, recorder_of
+from codec.fit.replay import Replay, preparing, recorder_of
 from codec.fit.soap import Soap
 from codec.fit.soft import soft_round_noisy
 from codec.fit.weight_price import WeightPrice
@@ -214,7 +215,9 @@ class CoreFitter:
         stage = config.stage(self.step)
         if stage == "settle" and self.coded is None:
             self._freeze()
-        bits, mse = self._fused_step(stage) or self._step(stage)
+        # Until it is decided how steps are made, libraries and kernels are loaded and tried.
+        with preparing if self._undecided else contextlib.nullcontext():
+            bits, mse = self._fused_step(stage) or self._step(stage)
         self.step += 1
         if self.finished:
             self._finish()

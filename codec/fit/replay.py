@@ -15,14 +15,16 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["Recorder", "Replay", "cuda_graph", "recorder_of"]
+__all__ = ["Recorder", "Replay", "cuda_graph", "preparing", "recorder_of"]
 
 Result = TypeVar("Result")
 
 Recorder = Callable[[Callable[[], Result]], tuple[Result, Callable[[], None]]]
 """Takes a computation; returns its results and what computes them anew, in the same tensors."""
 
-_one_at_a_time = threading.Lock()
+preparing = threading.RLock()
+"""Held by the thread that records, or does what a recording of another thread does not survive: it
+fails when any thread waits for the whole device. Replays need no lock."""
 WARM_UP = 2
 """Calls before the recording: libraries allocate their workspaces at the first ones."""
 
@@ -90,14 +92,16 @@ def cuda_graph(
     """
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
+    graph = torch.cuda.CUDAGraph()
+    # A recording that fails leaves its stream the current one. By default that is one for all
+    # threads, into whose recordings the calls of this one would go.
+    with preparing, torch.cuda.stream(side):
         for _ in range(warm_up):
             function()
+        # Other threads may have fits of their own, and go on with them.
+        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+            result = function()
     torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may have fits of their own, and go on with them.
-    with _one_at_a_time, torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = function()
     return result, graph.replay
 
 

@@ -126,7 +126,7 @@ class FusedStep:
             self._compute()
             self._turn()
             if self.parts.latents.device.type == "cuda":
-                torch.cuda.synchronize(self.parts.latents.device)
+                torch.cuda.current_stream(self.parts.latents.device).synchronize()
         finally:
             for value, old in zip(moved, before, strict=True):
                 value.copy_(old)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_distortion import CoreDistortion
 from codec.fit.core_loop import CoreFitter
 from codec.fit.core_search import CoreResult, CoreSearch
+from codec.fit.replay import preparing
 from codec.fit.search import Goal
 from codec.fit.soft import soft_round, soft_round_noisy
 from codec.fit.state import load_state, save_state
@@ -416,3 +418,19 @@ def test_qualities_are_found(start: float) -> None:
 
 def test_a_lambda_takes_one_round() -> None:
     assert len(simulate(Goal(lam=1e-3), 1e-3)) == 1
+
+
+def test_a_fit_does_not_begin_beside_a_recording_and_goes_on_beside_it() -> None:
+    begun, new = fitter(), fitter()
+    for _ in range(2):  # it is decided how steps are made
+        begun.advance()
+    threads = [threading.Thread(target=fit.advance) for fit in (begun, new)]
+    with preparing:
+        for thread in threads:
+            thread.start()
+        threads[0].join()
+        threads[1].join(0.5)
+        assert begun.step == 3
+        assert new.step == 0
+    threads[1].join()
+    assert new.step == 1
