@@ -7,6 +7,7 @@ all tensors; replaying it is one launch.
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 from collections.abc import Callable
@@ -90,19 +91,28 @@ def cuda_graph(
     Raises:
         RuntimeError: it does what a graph cannot hold.
     """
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
+    outside = torch.cuda.current_stream()
     graph = torch.cuda.CUDAGraph()
-    # A recording that fails leaves its stream the current one. By default that is one for all
-    # threads, into whose recordings the calls of this one would go.
-    with preparing, torch.cuda.stream(side):
-        for _ in range(warm_up):
-            function()
-        # Other threads may have fits of their own, and go on with them.
-        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-            result = function()
-    torch.cuda.current_stream().wait_stream(side)
+    with preparing:
+        side = _recording_stream(torch.cuda.current_device())
+        # A recording that fails leaves its stream the current one, and what this thread calls would
+        # go into the recordings of others.
+        with torch.cuda.stream(side):
+            side.wait_stream(outside)
+            for _ in range(warm_up):
+                function()
+            # Other threads may have fits of their own, and go on with them.
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+                result = function()
+        outside.wait_stream(side)
     return result, graph.replay
+
+
+@functools.cache
+def _recording_stream(device: int) -> torch.cuda.Stream:
+    """The stream of all recordings. (There are 32, which new ones share in turn: after some fits a
+    new stream is one that another fit works in.)"""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def recorder_of(device: torch.device) -> Recorder[Result] | None:
