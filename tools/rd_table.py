@@ -39,6 +39,7 @@ import torch
 
 import codec
 from codec.evaluate import Avif, Curve, Jpeg, QualityCodec, WebP, bd_rate, plot_curves, psnr
+from codec.evaluate.bdrate import MIN_POINTS, rate_at
 from codec.evaluate.published import read_published
 from codec.network.presets import core_network
 from codec.signal import Samples
@@ -277,7 +278,7 @@ def report(args: argparse.Namespace) -> None:
     print("|---|---|---|---|")
     groups: dict[bool, list[list[float]]] = {False: [], True: []}
     for item in items:
-        if item not in anchors or len(ours[item]) < 3:  # too few for a BD-rate
+        if item not in anchors or len(ours[item]) < MIN_POINTS:
             continue
         rates = [
             bd_rate(
@@ -302,38 +303,67 @@ def report(args: argparse.Namespace) -> None:
 
 
 def _print_published(items: list[str], ours: Any, path: Path, name: str) -> None:
-    """BD-rates against a curve that others have published."""
+    """Against a curve that others have published: BD-rates, and bytes at equal PSNR by lambda."""
     curves, _ = read_published(path)
     named = {curve.name: curve.results for curve in curves}
     if name not in named and not any(other.startswith(f"{name}/") for other in named):
         raise SystemExit(f"{path}: no curve {name!r}; it has {', '.join(sorted(named))}")
-    print(f"\n| image | vs {name}, published % |\n|---|---|")
-    rates = []
+    lambdas = sorted({row["lambda"] for item in items for row in ours[item]}, reverse=True)
+    print(f"\n| image | vs {name}, published % | {' | '.join(f'at {lam:g}' for lam in lambdas)} |")
+    print("|---|---|" + "---|" * len(lambdas))
+    seen: list[list[float | None]] = []
     for item in items:
         if (results := named.get(f"{name}/kodim{int(item):02}")) is not None:
-            points = [r["bpp"] for r in ours[item]], [r["psnr"] for r in ours[item]]
-            rates.append(bd_rate(results["bpp"], results["psnr-rgb"], *points))
-            print(f"| {item} | {rates[-1]:+.1f} |")
-    if rates:
-        print(f"| **mean of {len(rates)}** | **{sum(rates) / len(rates):+.1f}** |")
+            points = [(row["lambda"], row["bpp"], row["psnr"]) for row in ours[item]]
+            seen.append(_against(results, points, lambdas))
+            print(f"| {item} |{_cells(seen[-1])}")
+    if seen:
+        print(f"| **mean (of)** |{_cells(*seen)}")
     elif points := _mean_points(ours, items):
-        results = named[name]
-        rate = bd_rate(results["bpp"], results["psnr-rgb"], *zip(*points, strict=True))
         fair = "" if len(items) == 24 else "; not comparable, it is a mean of 24"
-        print(f"| mean curve of {len(items)}{fair} | {rate:+.1f} |")
+        print(
+            f"| mean curve of {len(items)}{fair} |{_cells(_against(named[name], points, lambdas))}"
+        )
     else:
         print("no lambda that every whole image was encoded at", file=sys.stderr)
 
 
-def _mean_points(ours: Any, items: list[str]) -> list[tuple[float, float]]:
-    """Mean rate and PSNR over the images at each lambda that all of them have, by rate."""
+def _against(
+    results: Any, points: list[tuple[float, float, float]], lambdas: list[float]
+) -> list[float | None]:
+    """Percent against a curve: the BD-rate, and the rate at equal PSNR for each of `lambdas`.
+
+    `points`: lambda, rate, PSNR. None: not known.
+    """
+    rate, quality = results["bpp"], results["psnr-rgb"]
+    found: list[float | None] = [None] * (len(lambdas) + 1)
+    if len(points) >= MIN_POINTS:
+        found[0] = bd_rate(rate, quality, [p[1] for p in points], [p[2] for p in points])
+    for lam, bpp, psnr_ in points:
+        if min(quality) <= psnr_ <= max(quality):
+            found[1 + lambdas.index(lam)] = 100 * (bpp / rate_at(rate, quality, psnr_) - 1)
+    return found
+
+
+def _cells(*rows: list[float | None]) -> str:
+    """The cells of a row of a table; of several rows their means, and of how many."""
+    cells = []
+    for column in zip(*rows, strict=True):
+        known = [value for value in column if value is not None]
+        mean = f"{round(sum(known) / len(known), 1) + 0.0:+.1f}" if known else ""  # no -0.0
+        cells.append(f" **{mean}** ({len(known)}) |" if len(rows) > 1 else f" {mean} |")
+    return "".join(cells)
+
+
+def _mean_points(ours: Any, items: list[str]) -> list[tuple[float, float, float]]:
+    """Each lambda that all images have, and the mean rate and PSNR over them there, by rate."""
     lambdas = [{row["lambda"] for row in ours[item]} for item in items]
     found = []
     for lam in set.intersection(*lambdas) if lambdas else set():
         rows = [row for item in items for row in ours[item] if row["lambda"] == lam]
         rate, quality = (sum(r[key] for r in rows) / len(rows) for key in ("bpp", "psnr"))
-        found.append((rate, quality))
-    return sorted(found)
+        found.append((lam, rate, quality))
+    return sorted(found, key=lambda point: point[1])
 
 
 def _plot(items: list[str], ours: Any, anchors: Any, path: Path) -> None:
@@ -353,7 +383,7 @@ def _plot(items: list[str], ours: Any, anchors: Any, path: Path) -> None:
     if not points:
         print(f"no plot in {path}: no lambda that every image was encoded at", file=sys.stderr)
         return
-    curves = [_curve("coordx", points)]
+    curves = [_curve("coordx", [(bpp, quality) for _, bpp, quality in points])]
     for name in ANCHORS:
         rows = zip(*(anchors[item][name]["points"] for item in items), strict=True)
         means = [[sum(p[key] for p in at) / len(at) for key in ("bpp", "psnr")] for at in rows]

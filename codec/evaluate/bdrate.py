@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from formats.errors import InputError
 
-__all__ = ["bd_psnr", "bd_rate", "pchip_integral", "pchip_slopes", "shared_range"]
+__all__ = ["bd_psnr", "bd_rate", "pchip_integral", "pchip_slopes", "rate_at", "shared_range"]
 
 Vector = NDArray[np.float64]
 
@@ -68,6 +68,29 @@ def bd_psnr(
     low, high = shared_range(x_anchor, x_test, unit="log10 rate")
     gap = pchip_integral(x_test, y_test, low, high) - pchip_integral(x_anchor, y_anchor, low, high)
     return gap / (high - low)
+
+
+def rate_at(rate: Sequence[float], psnr: Sequence[float], quality: float) -> float:
+    """The rate of a curve at a quality between its ends.
+
+    Args:
+        rate, psnr: of the curve, as in `bd_rate`.
+        quality: in the unit of `psnr`.
+
+    Raises:
+        InputError: as `bd_rate`, or the curve does not reach that quality.
+    """
+    x, y = _curve("anchor", psnr, rate, by="PSNR")
+    if not x[0] <= quality <= x[-1]:
+        raise InputError(
+            f"quality: expected {x[0]:.2f} to {x[-1]:.2f} dB, which the curve covers, "
+            f"got {quality:.2f}"
+        )
+    c0, c1, c2, c3, step = _cubics(x, y)
+    segment = min(int(np.searchsorted(x, quality, "right")) - 1, len(step) - 1)
+    s = quality - float(x[segment])
+    value = c0[segment] + s * (c1[segment] + s * (c2[segment] + s * c3[segment]))
+    return float(10**value)
 
 
 def shared_range(
@@ -134,13 +157,7 @@ def pchip_integral(x: Vector, y: Vector, low: float, high: float) -> float:
         y: (n,).
         low, high: within [x[0], x[-1]].
     """
-    step = np.diff(x)
-    secant = np.diff(y) / step
-    slopes = pchip_slopes(x, y)
-    # On a segment y = c0 + c1 s + c2 s^2 + c3 s^3 with s measured from its left knot.
-    c0, c1 = y[:-1], slopes[:-1]
-    c2 = (3 * secant - 2 * slopes[:-1] - slopes[1:]) / step
-    c3 = (slopes[:-1] + slopes[1:] - 2 * secant) / step**2
+    c0, c1, c2, c3, step = _cubics(x, y)
     start = np.clip(low - x[:-1], 0, step)
     end = np.clip(high - x[:-1], 0, step)
 
@@ -148,6 +165,17 @@ def pchip_integral(x: Vector, y: Vector, low: float, high: float) -> float:
         return s * (c0 + s * (c1 / 2 + s * (c2 / 3 + s * c3 / 4)))
 
     return float(np.sum(antiderivative(end) - antiderivative(start)))
+
+
+def _cubics(x: Vector, y: Vector) -> tuple[Vector, Vector, Vector, Vector, Vector]:
+    """The cubic through (x, y) by segment, y = c0 + c1 s + c2 s^2 + c3 s^3 with s measured from the
+    left knot, and the segments' lengths."""
+    step = np.diff(x)
+    secant = np.diff(y) / step
+    slopes = pchip_slopes(x, y)
+    c2 = (3 * secant - 2 * slopes[:-1] - slopes[1:]) / step
+    c3 = (slopes[:-1] + slopes[1:] - 2 * secant) / step**2
+    return y[:-1], slopes[:-1], c2, c3, step
 
 
 def _curve(

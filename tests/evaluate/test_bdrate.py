@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codec.evaluate.bdrate import bd_psnr, bd_rate, pchip_integral, pchip_slopes, shared_range
+from codec.evaluate.bdrate import (
+    bd_psnr,
+    bd_rate,
+    pchip_integral,
+    pchip_slopes,
+    rate_at,
+    shared_range,
+)
 from formats.errors import InputError
 
 PSNR = [28.0, 31.0, 34.5, 38.0]
@@ -29,6 +36,18 @@ def test_interpolation_equals_scipy(seed: int) -> None:
     assert pchip_integral(x, y, low, high) == pytest.approx(
         float(reference.integrate(low, high)), abs=1e-12
     )
+
+
+def test_the_rate_at_a_quality_is_that_of_the_same_curve() -> None:
+    interpolate = pytest.importorskip("scipy.interpolate")
+    psnr, rate = [33.0, 28.5, 30.0, 36.2], [0.8, 0.2, 0.3, 1.7]
+    order = np.argsort(psnr)
+    reference = interpolate.PchipInterpolator(np.array(psnr)[order], np.log(rate)[order])
+    for quality in (28.5, 29.0, 30.0, 31.7, 36.0, 36.2):
+        assert rate_at(rate, psnr, quality) == pytest.approx(np.exp(reference(quality)))
+    for outside in (28.4, 36.3, float("nan")):
+        with pytest.raises(InputError, match=r"quality: expected 28.50 to 36.20 dB"):
+            rate_at(rate, psnr, outside)
 
 
 @pytest.mark.parametrize("seed", range(10))

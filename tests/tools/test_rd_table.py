@@ -81,12 +81,25 @@ def test_published_curves_are_compared_by_image_or_by_the_mean(
     report = ["report", "-o", str(tmp_path), "--published", str(path), "--against"]
     table.main([*report, "images"])
     shown = capsys.readouterr().out
-    assert "| 5 | +0.0 |" in shown
-    assert "| 15 | +100.0 |" in shown
-    assert "| **mean of 2** | **+50.0** |" in shown
+    assert "| image | vs images, published % | at 0.01 | at 0.004 | at 0.001 |" in shown
+    assert "| 5 | +0.0 | +0.0 | +0.0 | +0.0 |" in shown
+    assert "| 15 | +100.0 | +100.0 | +100.0 | +100.0 |" in shown
+    assert "| **mean (of)** | **+50.0** (2) |" + 3 * " **+50.0** (2) |" in shown
     table.main([*report, "mean"])
     shown = capsys.readouterr().out
-    assert "| mean curve of 2; not comparable, it is a mean of 24 | -50.0 |" in shown
+    row = "| mean curve of 2; not comparable, it is a mean of 24 |"
+    assert row + 4 * " -50.0 |" in shown
+    for lam in (0.01, 0.004):  # a picture of one lambda, and that beyond the curve
+        (tmp_path / f"kodim15_{lam:g}.json").unlink()
+    encode(tmp_path, "15", 0.001, 0.8, 35)
+    table.main([*report, "images"])
+    shown = capsys.readouterr().out
+    assert "| 15 |  |  |  |  |" in shown
+    assert "| **mean (of)** | **+0.0** (1) |" + 3 * " **+0.0** (1) |" in shown
+    encode(tmp_path, "15", 0.001, 0.8, 34)
+    table.main([*report, "mean"])
+    shown = capsys.readouterr().out
+    assert f"{row}  |  |  | -66.7 |" in shown
     with pytest.raises(SystemExit, match="no curve 'VVC'"):
         table.main([*report, "VVC"])
 
