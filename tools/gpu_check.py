@@ -103,9 +103,11 @@ def round_trip(device: str) -> dict[str, Any]:
 def core_fitter(signal: torch.Tensor, steps: int, bits: float = 0) -> CoreFitter:
     """A fit of a picture (3, height, width); `bits`: see `core_network`."""
     height, width = signal.shape[1:]
-    net = CoreCoordX(core_network(height, width, 1e-3, bits), {"y": height, "x": width}, 3)
+    network = core_network(height, width, 1e-3, bits, steps)
+    net = CoreCoordX(network, {"y": height, "x": width}, 3)
     start_from_prior(net)
-    return CoreFitter(net.to(signal.device), signal, CoreFitConfig.of(1e-3, steps))
+    config = CoreFitConfig.of(1e-3, steps, prior=network.prior != 0)
+    return CoreFitter(net.to(signal.device), signal, config)
 
 
 def replayed(device: torch.device) -> dict[str, Any]:
@@ -127,9 +129,9 @@ def replayed(device: torch.device) -> dict[str, Any]:
 
 
 def kernels(device: torch.device) -> dict[str, dict[str, float]]:
-    """Microseconds that each kernel takes of a step of 768x512, by the width of the context."""
+    """Microseconds that each kernel takes of a step of 768x512, by network."""
     found = {}
-    for bits in (0, 10**9):
+    for bits in (100_000, 200_000):
         fitter = core_fitter(torch.rand(3, 512, 768, device=device), 10_000, bits)
         for _ in range(40):
             fitter.advance()
@@ -140,7 +142,8 @@ def kernels(device: torch.device) -> dict[str, dict[str, float]]:
                 fitter.advance()
             torch.cuda.synchronize()
         rows = sorted(profile.key_averages(), key=lambda row: -row.self_device_time_total)
-        found[f"context of {fitter.net.config.width}"] = {
+        network = fitter.net.config
+        found[f"{network.width}/{network.hidden} units, {network.grids} grids"] = {
             row.key[:60]: round(row.self_device_time_total / 20, 1) for row in rows
         }
     return found
