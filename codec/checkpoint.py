@@ -30,7 +30,7 @@ __all__ = [
     "result_to_values",
 ]
 
-LAYOUT = 10
+LAYOUT = 11
 """Version of what a state holds; goes up with every change of it, of presets, of
 priors, of the fit or of the format: finished rounds are bytes of a file."""
 SAVE_SECONDS = 20.0

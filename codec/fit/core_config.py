@@ -52,12 +52,20 @@ class CoreFitConfig:
         """The settings for a budget.
 
         In longer fits from a prior latents take smaller steps. At a low lambda they have further
-        to go from zero: at the same rate, short fits ended up to 3 dB lower
-        (docs/experiments.md).
+        to go from zero: at the same rate, short fits ended up to 3 dB lower. Soft rounding that is
+        softer gets a short fit further; a long one learns to use what latents hold between the
+        integers, and ends where it cannot do without (docs/experiments.md).
         """
         slower = max(2 / 3, min(1.0, (500 / steps) ** 0.25)) if prior else 1.0
         faster = max(1.0, min(4.0, (4e-4 / lam) ** 0.6))
-        return cls(lam, steps, latent_rate=cls.latent_rate * slower * faster, seed=seed)
+        first, last = cls.temperature
+        return cls(
+            lam,
+            steps,
+            latent_rate=cls.latent_rate * slower * faster,
+            temperature=(first * min(1.0, 2000 / steps) ** 0.18, last),
+            seed=seed,
+        )
 
     def stage(self, step: int) -> str:
         """ "soft" or "settle"."""

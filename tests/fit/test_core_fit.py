@@ -111,6 +111,15 @@ def test_the_estimate_is_what_the_file_costs() -> None:
     assert sum(int((a != b).sum()) for a, b in zip(seen, grids, strict=True)) <= 0.01 * flat.numel()
 
 
+def test_long_fits_begin_less_soft() -> None:
+    fits = [CoreFitConfig.of(1e-3, steps) for steps in (10, 2000, 5000, 10_000, 40_000)]
+    hot = [fit.temperature[0] for fit in fits]
+    assert hot[0] == hot[1] == CoreFitConfig.temperature[0]
+    assert hot[3] == pytest.approx(0.3, abs=0.002)
+    assert hot[1:] == sorted(set(hot), reverse=True)
+    assert {fit.temperature[1] for fit in fits} == {CoreFitConfig.temperature[1]}
+
+
 def test_stages_and_rates_follow_the_budget() -> None:
     config = CoreFitConfig.of(1e-3, 1000)
     stages = [config.stage(step) for step in range(1000)]
