@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import torch
@@ -93,9 +94,20 @@ class CoreWork(Work):
         net = CoreCoordX(network, self.lengths(0), self.channels, seed=plan.fit.seed)
         start_from_prior(net)
         net = net.to(self.device)
-        fitter = CoreFitter(net, signal, plan.fit)
+        with contextlib.closing(CoreFitter(net, signal, plan.fit)) as fitter:
+            return self._fitted(fitter, plan, history, network, samples)
+
+    def _fitted(
+        self,
+        fitter: CoreFitter,
+        plan: CoreRound,
+        history: list[CoreResult],
+        network: CoreConfig,
+        samples: Samples,
+    ) -> CoreResult:
+        """The result of a fit that is run to its end."""
         if plan.start is not None:
-            net.assign(history[plan.start].weights)
+            fitter.net.assign(history[plan.start].weights)
             fitter.start_from(history[plan.start].latents)
         if self.checkpoint.fitter is not None:
             fitter.restore(self.checkpoint.fitter)
@@ -109,5 +121,4 @@ class CoreWork(Work):
         )
         mse = self.mean_error(decoder.region(range(1), None), samples, depth)
         latents = fitter.latents.detach().clone()
-        fitter.close()
         return CoreResult(plan, fitter.start_weights, latents, payload, mse)

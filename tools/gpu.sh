@@ -3,9 +3,9 @@
 #
 # KODAK holds kodim01.png ... kodim24.png. Reports, tables and encodes go to OUT; the encodes of the 24
 # images (10,000 steps, 4 lambdas) are the longest part and come last, lambda by lambda, eight at once,
-# finished by what the machine has of cores: given again, the command measures the rest anew and goes on with them. PUBLISHED.json has curves of
-# others, the mean over Kodak of VTM among them. PYTHON: interpreter with torch, numpy, constriction,
-# pillow and imageio-ffmpeg [python].
+# finished on the machine's other cores: given again, the command measures the rest anew and goes on
+# with them. PUBLISHED.json has curves of others, the mean over Kodak of VTM among them. PYTHON:
+# interpreter with torch, numpy, constriction, pillow and imageio-ffmpeg [python].
 set -euo pipefail
 if [ $# -lt 2 ]; then
   sed -n '2,8s/^# \{0,1\}//p' "$0"
@@ -19,6 +19,7 @@ for file in "$kodak/kodim24.png" ${published:+"$published"}; do
     exit 2
   fi
 done
+cores=$(env -u OMP_NUM_THREADS nproc)  # which obeys it
 mkdir -p "$2"
 out=$(realpath "$2")
 python=$(realpath -s "$(command -v "${PYTHON:-python}")")
@@ -34,7 +35,7 @@ fi
 "$python" tools/bench_core.py --device cuda --pixels 0.1,0.4,2,8 -o "$out/bench_core.json" \
   | tee "$out/bench_core.md"
 "$python" tools/rd_table.py run "$kodak" --device cuda --steps 10000 --items "$images" --no-anchors \
-  --jobs 2 --fits 4 --finish "$(( $(nproc) > 4 ? $(nproc) - 3 : 1 ))" -o "$out/rd"
+  --jobs 2 --fits 4 --finish "$(( cores > 4 ? cores - 3 : 1 ))" -o "$out/rd"
 "$python" tools/rd_table.py report -o "$out/rd" \
   ${published:+--published "$published" --against "VTM H.266 (CompressAI)"} | tee "$out/rd.md"
 exit $failed

@@ -7,9 +7,10 @@
 
 KODAK holds kodim01.png ... kodim24.png; items are NUMBER (the whole image) or NUMBER@WxH (a centre
 crop). Every result is a JSON file, the .crdx beside it; what is there is not measured again, and a
-killed encode goes on from its state. With --finish a GPU makes the steps of a fit and leaves
-NAME.fitted, and so many processes on the CPU make what comes after the last but one: the weights
-once more, the moves of single latents, the file. A second of such a row is one of either.
+killed encode goes on from its state. With --finish N a GPU makes all steps of a fit but the last
+and leaves NAME.fitted; N processes on the CPU make the last one, the search of the weights once
+more, the moves of single latents and the file. Their seconds are those of the fit, beside others on
+the GPU, and of what finished it (of that alone where the run was killed in between).
 
 Rate is the size of the file, PSNR that of the decoded 8-bit R'G'B' samples; the BD-rate (PCHIP on
 log rate) is taken image by image and averaged. A published curve, in any file that `coordx import`
@@ -25,6 +26,7 @@ import json
 import math
 import multiprocessing
 import os
+import queue
 import sys
 import threading
 import time
@@ -44,6 +46,7 @@ from codec.evaluate.published import read_published
 from codec.network.presets import core_network
 from codec.signal import Samples
 from formats.atomic import write_bytes
+from formats.errors import InputError
 
 ANCHORS: dict[str, QualityCodec] = {
     "jpeg": Jpeg(qualities=(10, 20, 35, 50, 70, 85, 92, 96)),
@@ -81,14 +84,18 @@ def encode(
     )
 
 
+class Fitted(KeyboardInterrupt):
+    """All steps but the last are done. An encode that a user interrupts writes its state."""
+
+
 def fit(samples: Samples, state: Path, lam: float, args: argparse.Namespace) -> None:
     """All steps but the last, which leaves a finished fit; `state` is where it goes on."""
 
     def stop(at: codec.EncodeProgress) -> None:
         if at.fit.step == args.steps - 1:
-            raise KeyboardInterrupt  # as a user would: the encode keeps its state
+            raise Fitted
 
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(Fitted):
         encode(samples, state, lam, args, args.device, stop)
 
 
@@ -100,7 +107,6 @@ def measure(
     path = state.with_suffix(".crdx")
     encoded.save(path)
     decoded = codec.decode(path, device="cpu")
-    state.unlink(missing_ok=True)
     size = path.stat().st_size
     return {
         "lambda": lam,
@@ -109,7 +115,7 @@ def measure(
         "psnr": psnr(samples, decoded),
         "seconds": encoded.stats.seconds,
         "steps": args.steps,
-        "device": args.device,
+        "device": args.device if args.finish else encoded.stats.device,
         "finished_on": encoded.stats.device,
         "network": args.network,
         "threads": torch.get_num_threads(),
@@ -162,13 +168,17 @@ def run(args: argparse.Namespace) -> None:
     finishers = [context.Process(target=_finish, args=(args, fitted)) for _ in range(args.finish)]
     for process in workers + finishers:
         process.start()
-    for worker in workers:
-        worker.join()
-    for _ in finishers:
-        fitted.put(None)
-    for finisher in finishers:
-        finisher.join()
-    if any(process.exitcode for process in workers + finishers):
+    try:
+        for worker in workers:
+            worker.join()
+        for _ in finishers:
+            fitted.put(None)
+        for finisher in finishers:
+            finisher.join()
+    finally:  # all there is to lose is on the disk
+        for process in workers + finishers:
+            process.terminate()
+    if not all(_result(args, job).exists() for job in jobs):
         raise SystemExit("some were not measured: see above, and run the command again")
 
 
@@ -182,14 +192,16 @@ def _work(args: argparse.Namespace, waiting: Any, fitted: Any) -> None:
     def one_after_the_other() -> None:
         own = torch.cuda.Stream(args.device) if args.device.startswith("cuda") else None
         with torch.cuda.stream(own):
-            while (job := waiting.get()) is not None:
+            while (job := _next(waiting)) is not None:
                 try:
                     _do(args, job, fitted if args.finish else None)
                 except Exception:
                     traceback.print_exc()
                     failed.append(job)
 
-    threads = [threading.Thread(target=one_after_the_other) for _ in range(args.fits)]
+    threads = [  # daemons: an interrupted process does not wait for its fits
+        threading.Thread(target=one_after_the_other, daemon=True) for _ in range(args.fits)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -197,12 +209,23 @@ def _work(args: argparse.Namespace, waiting: Any, fitted: Any) -> None:
     sys.exit(bool(failed))
 
 
+def _next(jobs: Any) -> Any:
+    """The next of a queue; None where who fills it is gone."""
+    while True:
+        try:
+            return jobs.get(timeout=5)
+        except queue.Empty:
+            parent = multiprocessing.parent_process()
+            if parent is not None and not parent.is_alive():
+                return None
+
+
 def _finish(args: argparse.Namespace, fitted: Any) -> None:
     """A process that makes files of fits whose steps are done."""
     torch.set_num_threads(1)
     os.nice(5)  # the processes that keep a GPU busy go first
     failed = False
-    while (found := fitted.get()) is not None:
+    while (found := _next(fitted)) is not None:
         job, seconds = found
         try:
             row = measure(_samples(args, job), _state(args, job, "fitted"), job[1], args, "cpu")
@@ -235,7 +258,9 @@ def _do(args: argparse.Namespace, job: Job, fitted: Any = None) -> None:
     if lam is None:
         _write(args, job, anchor_points(samples))
     elif fitted is None:
-        row = measure(samples, _state(args, job, "state"), lam, args, args.device)
+        states = _state(args, job, "fitted"), _state(args, job, "state")
+        state = states[0] if states[0].exists() else states[1]
+        row = measure(samples, state, lam, args, args.device)
         _write(args, job, row)
     else:
         state, started = _state(args, job, "state"), time.perf_counter()
@@ -247,6 +272,8 @@ def _do(args: argparse.Namespace, job: Job, fitted: Any = None) -> None:
 def _write(args: argparse.Namespace, job: Job, row: dict[str, Any]) -> None:
     result = _result(args, job)
     write_bytes(result, json.dumps({"item": job[0], **row}, indent=1).encode())
+    for suffix in ("state", "fitted"):  # not before: a fit is long
+        _state(args, job, suffix).unlink(missing_ok=True)
     if "lambda" in row:
         print(
             f"{result.stem}: {row['bpp']:.4f} bpp {row['psnr']:.2f} dB, {row['seconds']:.0f} s",
@@ -318,7 +345,9 @@ def _print_published(items: list[str], ours: Any, path: Path, name: str) -> None
             seen.append(_against(results, points, lambdas))
             print(f"| {item} |{_cells(seen[-1])}")
     if seen:
-        print(f"| **mean (of)** |{_cells(*seen)}")
+        print(f"| **mean (of)** |{_means(seen)}")
+    elif name not in named:
+        print(f"{path}: {name} has none of these images", file=sys.stderr)
     elif points := _mean_points(ours, items):
         fair = "" if len(items) == 24 else "; not comparable, it is a mean of 24"
         print(
@@ -337,7 +366,7 @@ def _against(
     """
     rate, quality = results["bpp"], results["psnr-rgb"]
     found: list[float | None] = [None] * (len(lambdas) + 1)
-    if len(points) >= MIN_POINTS:
+    with contextlib.suppress(InputError):  # too few points, or none at a quality of the other's
         found[0] = bd_rate(rate, quality, [p[1] for p in points], [p[2] for p in points])
     for lam, bpp, psnr_ in points:
         if min(quality) <= psnr_ <= max(quality):
@@ -345,14 +374,24 @@ def _against(
     return found
 
 
-def _cells(*rows: list[float | None]) -> str:
-    """The cells of a row of a table; of several rows their means, and of how many."""
+def _cells(row: list[float | None]) -> str:
+    """The cells of a row of a table."""
+    return "".join(f" {'' if value is None else _percent(value)} |" for value in row)
+
+
+def _means(rows: list[list[float | None]]) -> str:
+    """The cells of the row of means, and of how many each is."""
     cells = []
     for column in zip(*rows, strict=True):
         known = [value for value in column if value is not None]
-        mean = f"{round(sum(known) / len(known), 1) + 0.0:+.1f}" if known else ""  # no -0.0
-        cells.append(f" **{mean}** ({len(known)}) |" if len(rows) > 1 else f" {mean} |")
+        cells.append(
+            f" **{_percent(sum(known) / len(known))}** ({len(known)}) |" if known else "  |"
+        )
     return "".join(cells)
+
+
+def _percent(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}"  # no -0.0
 
 
 def _mean_points(ours: Any, items: list[str]) -> list[tuple[float, float, float]]:

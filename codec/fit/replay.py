@@ -24,8 +24,8 @@ Recorder = Callable[[Callable[[], Result]], tuple[Result, Callable[[], None]]]
 """Takes a computation; returns its results and what computes them anew, in the same tensors."""
 
 preparing = threading.RLock()
-"""Held by the thread that records, or does what a recording of another thread does not survive: it
-fails when any thread waits for the whole device. Replays need no lock."""
+"""Held by a thread that records or that begins its steps. A recording fails when any other thread
+waits for the whole device, as what is loaded for first steps may. Replays need no lock."""
 WARM_UP = 2
 """Calls before the recording: libraries allocate their workspaces at the first ones."""
 
@@ -101,10 +101,10 @@ def cuda_graph(
             side.wait_stream(outside)
             for _ in range(warm_up):
                 function()
+            outside.wait_stream(side)
             # Other threads may have fits of their own, and go on with them.
             with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
                 result = function()
-        outside.wait_stream(side)
     return result, graph.replay
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import codec
 from codec.fit.core_config import CoreFitConfig
 from codec.fit.core_distortion import CoreDistortion
 from codec.fit.core_loop import CoreFitter
@@ -433,13 +434,30 @@ def test_a_fit_does_not_begin_beside_a_recording_and_goes_on_beside_it() -> None
     begun, new = fitter(), fitter()
     for _ in range(2):  # it is decided how steps are made
         begun.advance()
-    threads = [threading.Thread(target=fit.advance) for fit in (begun, new)]
+    threads = [threading.Thread(target=fit.advance, daemon=True) for fit in (begun, new)]
     with preparing:
         for thread in threads:
             thread.start()
-        threads[0].join()
+        threads[0].join(30)
         threads[1].join(0.5)
         assert begun.step == 3
         assert new.step == 0
-    threads[1].join()
+    threads[1].join(30)
     assert new.step == 1
+
+
+def test_an_encode_that_is_interrupted_lets_go_of_its_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    monkeypatch.setattr(CoreFitter, "close", lambda self: closed.append(self.step))
+
+    def stop(at: codec.EncodeProgress) -> None:
+        if at.fit.step == 12:
+            raise KeyboardInterrupt
+
+    state = tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        codec.encode(picture(24, 32), lam=1e-3, steps=20, state_path=state, progress=stop)
+    assert closed == [12]
+    assert state.exists()

@@ -407,12 +407,12 @@ def test_kernels_that_do_not_run_are_done_without(
     assert isinstance(before, dict)
     with pytest.warns(UserWarning, match=r"without kernels of their own: RuntimeError.*compiler"):
         assert fit._kernels() is None
-    for name, value in fit.state().items():  # the trial left nothing behind
-        if name in ("latents", "weights"):
-            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-        elif name in ("networks", "adam"):
-            states = value["state"], before[name]["state"]
-            torch.testing.assert_close(*states, rtol=0, atol=0)
+    after = fit.state()  # the trial left nothing behind
+    for name in ("latents", "weights"):
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=0)
+    for name in ("networks", "adam"):
+        states = after[name]["state"], before[name]["state"]
+        torch.testing.assert_close(*states, rtol=0, atol=0)
     with pytest.warns(UserWarning, match="without kernels"):
         fit.advance()
     for _ in range(2):

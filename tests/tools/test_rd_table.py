@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from codec.evaluate import Curve
@@ -100,6 +101,14 @@ def test_published_curves_are_compared_by_image_or_by_the_mean(
     table.main([*report, "mean"])
     shown = capsys.readouterr().out
     assert f"{row}  |  |  | -66.7 |" in shown
+    (tmp_path / "kodim5_0.001.json").unlink()
+    (tmp_path / "kodim5_0.004.json").unlink()
+    (tmp_path / "kodim15_0.001.json").unlink()
+    table.main([*report, "images"])
+    assert "| **mean (of)** |  | **+0.0** (1) |" in capsys.readouterr().out
+    path.write_text(json.dumps({"images": {"kodim20": same}}))
+    table.main([*report, "images"])
+    assert "images has none of these images" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="no curve 'VVC'"):
         table.main([*report, "VVC"])
 
@@ -133,10 +142,11 @@ def test_fits_are_finished_by_other_processes(
 ) -> None:
     Image.fromarray(picture(12, 16)).save(tmp_path / "kodim01.png")
     files = {}
-    for name, more in (("alone", []), ("others", ["--finish", "2", "--fits", "2"])):
-        run = ["run", str(tmp_path), "-o", str(tmp_path / name), "--items", "1", "--steps", "12"]
-        run += ["--lambdas", "0.01,0.004", "--no-anchors", *more]
-        table.main(run)
+    run = ["run", str(tmp_path), "--items", "1", "--steps", "12"]
+    run += ["--lambdas", "0.01,0.004", "--no-anchors"]
+    others = [*run, "-o", str(tmp_path / "others"), "--finish", "2", "--fits", "2"]
+    for name, command in (("alone", [*run, "-o", str(tmp_path / "alone")]), ("others", others)):
+        table.main(command)
         files[name] = {p.name: p.read_bytes() for p in (tmp_path / name).glob("*.crdx")}
         assert not list((tmp_path / name).glob("*.state"))
         assert not list((tmp_path / name).glob("*.fitted"))
@@ -145,14 +155,37 @@ def test_fits_are_finished_by_other_processes(
     capfd.readouterr()
 
     result = tmp_path / "others" / "kodim1_0.01.json"
+    row = json.loads(result.read_text())
+    assert row["device"] == row["finished_on"] == "cpu"
+    assert row["seconds"] > 0
     result.unlink()
     result.with_suffix(".fitted").write_bytes(b"no state")
     with pytest.raises(SystemExit, match="some were not measured"):
-        table.main(run)
+        table.main(others)
     assert "kodim1_0.01.fitted" in capfd.readouterr().err
-    result.with_suffix(".fitted").unlink()
-    table.main(run)
-    assert json.loads(result.read_text())["finished_on"] == "cpu"
+
+
+def test_a_finished_fit_that_is_left_is_not_made_again(tmp_path: Path, table: ModuleType) -> None:
+    Image.fromarray(picture(12, 16)).save(tmp_path / "kodim01.png")
+    run = ["run", str(tmp_path), "--items", "1", "--steps", "12", "--lambdas", "0.01"]
+    run += ["--no-anchors", "-o", str(tmp_path)]
+    args = argparse.Namespace(network=None, steps=12, device="cpu")
+    samples = np.asarray(Image.open(tmp_path / "kodim01.png"))
+    for more in ([], ["--finish", "1"]):
+        table.fit(samples, tmp_path / "kodim1_0.01.fitted", 0.01, args)
+        (tmp_path / "kodim1_0.01.state").write_bytes(b"a fit would fail on this")
+        table.main([*run, *more])
+        assert {p.suffix for p in tmp_path.iterdir()} == {".png", ".json", ".crdx"}
+        (tmp_path / "kodim1_0.01.json").unlink()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_run_whose_workers_die_fails(tmp_path: Path, table: ModuleType) -> None:
+    Image.fromarray(picture(12, 16)).save(tmp_path / "kodim01.png")
+    run = ["run", str(tmp_path), "--items", "1", "--steps", "12", "--lambdas", "0.01"]
+    run += ["--no-anchors", "-o", str(tmp_path), "--device", "cuda", "--finish", "1"]
+    with pytest.raises(SystemExit, match="some were not measured"):
+        table.main(run)
 
 
 def test_items_are_whole_images_and_centre_crops(tmp_path: Path, kodak: ModuleType) -> None:
