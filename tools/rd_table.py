@@ -38,15 +38,13 @@ from typing import Any
 
 import kodak
 import torch
+from rd_report import report
 
 import codec
-from codec.evaluate import Avif, Curve, Jpeg, QualityCodec, WebP, bd_rate, plot_curves, psnr
-from codec.evaluate.bdrate import MIN_POINTS, rate_at
-from codec.evaluate.published import read_published
+from codec.evaluate import Avif, Jpeg, QualityCodec, WebP, psnr
 from codec.network.presets import core_network
 from codec.signal import Samples
 from formats.atomic import write_bytes
-from formats.errors import InputError
 
 ANCHORS: dict[str, QualityCodec] = {
     "jpeg": Jpeg(qualities=(10, 20, 35, 50, 70, 85, 92, 96)),
@@ -280,158 +278,6 @@ def _write(args: argparse.Namespace, job: Job, row: dict[str, Any]) -> None:
             file=sys.stderr,
             flush=True,
         )
-
-
-def report(args: argparse.Namespace) -> None:
-    """Print the tables as Markdown, and plot the mean curves."""
-    rows = [json.loads(p.read_text()) for p in sorted(args.out.glob("kodim*.json"))]
-    items = sorted({r["item"] for r in rows}, key=lambda i: ("@" in i, i))
-    ours: dict[str, list[dict[str, Any]]] = {
-        i: sorted((r for r in rows if r["item"] == i and "lambda" in r), key=lambda r: r["bpp"])
-        for i in items
-    }
-    anchors = {r["item"]: r for r in rows if "lambda" not in r}
-    print("| image | " + " | ".join(f"lambda {lam:g}" for lam in args.lambdas) + " | s |")
-    print("|---|" + "---|" * (len(args.lambdas) + 1))
-    for item in items:
-        cells = []
-        for lam in args.lambdas:
-            found = [r for r in ours[item] if r["lambda"] == lam]
-            cells.append(f"{found[0]['bpp']:.3f} bpp {found[0]['psnr']:.2f} dB" if found else "")
-        seconds = sum(r["seconds"] for r in ours[item]) / max(1, len(ours[item]))
-        print(f"| {item} | " + " | ".join(cells) + f" | {seconds:.0f} |")
-    print()
-    print("| image | vs JPEG % | vs WebP % | vs AVIF % |")
-    print("|---|---|---|---|")
-    groups: dict[bool, list[list[float]]] = {False: [], True: []}
-    for item in items:
-        if item not in anchors or len(ours[item]) < MIN_POINTS:
-            continue
-        rates = [
-            bd_rate(
-                [p["bpp"] for p in anchors[item][name]["points"]],
-                [p["psnr"] for p in anchors[item][name]["points"]],
-                [r["bpp"] for r in ours[item]],
-                [r["psnr"] for r in ours[item]],
-            )
-            for name in ANCHORS
-        ]
-        groups["@" in item].append(rates)
-        print(f"| {item} | " + " | ".join(f"{r:+.1f}" for r in rates) + " |")
-    for crop, label in ((False, "whole images"), (True, "crops")):
-        if groups[crop]:
-            means = [sum(column) / len(column) for column in zip(*groups[crop], strict=True)]
-            print(f"| **mean, {label}** | " + " | ".join(f"**{m:+.1f}**" for m in means) + " |")
-    whole = [item for item in items if "@" not in item]
-    if args.published:
-        _print_published(whole, ours, args.published, args.against)
-    if args.plot:
-        _plot(whole or items, ours, anchors, args.plot)
-
-
-def _print_published(items: list[str], ours: Any, path: Path, name: str) -> None:
-    """Against a curve that others have published: BD-rates, and bytes at equal PSNR by lambda."""
-    curves, _ = read_published(path)
-    named = {curve.name: curve.results for curve in curves}
-    if name not in named and not any(other.startswith(f"{name}/") for other in named):
-        raise SystemExit(f"{path}: no curve {name!r}; it has {', '.join(sorted(named))}")
-    lambdas = sorted({row["lambda"] for item in items for row in ours[item]}, reverse=True)
-    print(f"\n| image | vs {name}, published % | {' | '.join(f'at {lam:g}' for lam in lambdas)} |")
-    print("|---|---|" + "---|" * len(lambdas))
-    seen: list[list[float | None]] = []
-    for item in items:
-        if (results := named.get(f"{name}/kodim{int(item):02}")) is not None:
-            points = [(row["lambda"], row["bpp"], row["psnr"]) for row in ours[item]]
-            seen.append(_against(results, points, lambdas))
-            print(f"| {item} |{_cells(seen[-1])}")
-    if seen:
-        print(f"| **mean (of)** |{_means(seen)}")
-    elif name not in named:
-        print(f"{path}: {name} has none of these images", file=sys.stderr)
-    elif points := _mean_points(ours, items):
-        fair = "" if len(items) == 24 else "; not comparable, it is a mean of 24"
-        print(
-            f"| mean curve of {len(items)}{fair} |{_cells(_against(named[name], points, lambdas))}"
-        )
-    else:
-        print("no lambda that every whole image was encoded at", file=sys.stderr)
-
-
-def _against(
-    results: Any, points: list[tuple[float, float, float]], lambdas: list[float]
-) -> list[float | None]:
-    """Percent against a curve: the BD-rate, and the rate at equal PSNR for each of `lambdas`.
-
-    `points`: lambda, rate, PSNR. None: not known.
-    """
-    rate, quality = results["bpp"], results["psnr-rgb"]
-    found: list[float | None] = [None] * (len(lambdas) + 1)
-    with contextlib.suppress(InputError):  # too few points, or none at a quality of the other's
-        found[0] = bd_rate(rate, quality, [p[1] for p in points], [p[2] for p in points])
-    for lam, bpp, psnr_ in points:
-        if min(quality) <= psnr_ <= max(quality):
-            found[1 + lambdas.index(lam)] = 100 * (bpp / rate_at(rate, quality, psnr_) - 1)
-    return found
-
-
-def _cells(row: list[float | None]) -> str:
-    """The cells of a row of a table."""
-    return "".join(f" {'' if value is None else _percent(value)} |" for value in row)
-
-
-def _means(rows: list[list[float | None]]) -> str:
-    """The cells of the row of means, and of how many each is."""
-    cells = []
-    for column in zip(*rows, strict=True):
-        known = [value for value in column if value is not None]
-        cells.append(
-            f" **{_percent(sum(known) / len(known))}** ({len(known)}) |" if known else "  |"
-        )
-    return "".join(cells)
-
-
-def _percent(value: float) -> str:
-    return f"{round(value, 1) + 0.0:+.1f}"  # no -0.0
-
-
-def _mean_points(ours: Any, items: list[str]) -> list[tuple[float, float, float]]:
-    """Each lambda that all images have, and the mean rate and PSNR over them there, by rate."""
-    lambdas = [{row["lambda"] for row in ours[item]} for item in items]
-    found = []
-    for lam in set.intersection(*lambdas) if lambdas else set():
-        rows = [row for item in items for row in ours[item] if row["lambda"] == lam]
-        rate, quality = (sum(r[key] for r in rows) / len(rows) for key in ("bpp", "psnr"))
-        found.append((lam, rate, quality))
-    return sorted(found, key=lambda point: point[1])
-
-
-def _plot(items: list[str], ours: Any, anchors: Any, path: Path) -> None:
-    """Mean curves: at each point of a codec, the mean rate and PSNR over the images.
-
-    All means are of the same images: those without anchors are left out, and so is what was not
-    encoded at the same lambdas as the others.
-    """
-    for item in items:
-        if item not in anchors:
-            print(f"{item}: not in the plot, it has no anchors yet", file=sys.stderr)
-    items = [item for item in items if item in anchors and ours[item]]
-    if not items:
-        print(f"no plot in {path}: no image has anchors and encodes", file=sys.stderr)
-        return
-    points = _mean_points(ours, items)
-    if not points:
-        print(f"no plot in {path}: no lambda that every image was encoded at", file=sys.stderr)
-        return
-    curves = [_curve("coordx", [(bpp, quality) for _, bpp, quality in points])]
-    for name in ANCHORS:
-        rows = zip(*(anchors[item][name]["points"] for item in items), strict=True)
-        means = [[sum(p[key] for p in at) / len(at) for key in ("bpp", "psnr")] for at in rows]
-        curves.append(_curve(name, sorted((bpp, quality) for bpp, quality in means)))
-    plot_curves(curves, path, anchor="jpeg", title=f"Kodak {', '.join(items)}, means")
-
-
-def _curve(name: str, points: list[tuple[float, float]]) -> Curve:
-    return Curve(name, tuple(p[0] for p in points), tuple(p[1] for p in points))
 
 
 def _count(text: str) -> int:

@@ -45,7 +45,8 @@ def test_the_plot_is_of_what_all_images_have(
     tmp_path: Path, table: ModuleType, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Curve] = []
-    monkeypatch.setattr(table, "plot_curves", lambda curves, *_, **__: drawn.extend(curves))
+    module = importlib.import_module("rd_report")
+    monkeypatch.setattr(module, "plot_curves", lambda curves, *_, **__: drawn.extend(curves))
     for lam, bpp, psnr in ((0.01, 0.2, 27), (0.004, 0.4, 30), (0.001, 0.8, 34)):
         encode(tmp_path, "5", lam, bpp, psnr)
     for lam, bpp, psnr in ((0.01, 0.4, 29), (0.001, 1.0, 36)):  # one encode is to come
