@@ -95,30 +95,19 @@ class CoreWork(Work):
         start_from_prior(net)
         net = net.to(self.device)
         with contextlib.closing(CoreFitter(net, signal, plan.fit)) as fitter:
-            return self._fitted(fitter, plan, history, network, samples)
-
-    def _fitted(
-        self,
-        fitter: CoreFitter,
-        plan: CoreRound,
-        history: list[CoreResult],
-        network: CoreConfig,
-        samples: Samples,
-    ) -> CoreResult:
-        """The result of a fit that is run to its end."""
-        if plan.start is not None:
-            fitter.net.assign(history[plan.start].weights)
-            fitter.start_from(history[plan.start].latents)
-        if self.checkpoint.fitter is not None:
-            fitter.restore(self.checkpoint.fitter)
-        self.advance(fitter, 0, len(history))
-        coded, grids = fitter.result()
-        with one_blas_thread():
-            payload, seen = pack_core_unit(0, network, coded, grids, self.height, self.width)
-        depth = self.media.bit_depth
-        decoder = core_reconstructor(
-            network, self.lengths(0), self.channels, coded, seen, depth, self.device
-        )
-        mse = self.mean_error(decoder.region(range(1), None), samples, depth)
-        latents = fitter.latents.detach().clone()
-        return CoreResult(plan, fitter.start_weights, latents, payload, mse)
+            if plan.start is not None:
+                net.assign(history[plan.start].weights)
+                fitter.start_from(history[plan.start].latents)
+            if self.checkpoint.fitter is not None:
+                fitter.restore(self.checkpoint.fitter)
+            self.advance(fitter, 0, len(history))
+            coded, grids = fitter.result()
+            with one_blas_thread():
+                payload, seen = pack_core_unit(0, network, coded, grids, self.height, self.width)
+            depth = self.media.bit_depth
+            decoder = core_reconstructor(
+                network, self.lengths(0), self.channels, coded, seen, depth, self.device
+            )
+            mse = self.mean_error(decoder.region(range(1), None), samples, depth)
+            latents = fitter.latents.detach().clone()
+            return CoreResult(plan, fitter.start_weights, latents, payload, mse)

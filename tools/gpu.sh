@@ -19,7 +19,7 @@ for file in "$kodak/kodim24.png" ${published:+"$published"}; do
     exit 2
   fi
 done
-cores=$(env -u OMP_NUM_THREADS nproc)  # which obeys it
+cores=$(env -u OMP_NUM_THREADS nproc)  # all of them: nproc obeys that variable
 mkdir -p "$2"
 out=$(realpath "$2")
 python=$(realpath -s "$(command -v "${PYTHON:-python}")")

@@ -9,14 +9,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from codec.evaluate import Curve, bd_rate, plot_curves
+from codec.evaluate import Avif, Curve, Jpeg, QualityCodec, WebP, bd_rate, plot_curves
 from codec.evaluate.bdrate import MIN_POINTS, rate_at
 from codec.evaluate.published import read_published
 from formats.errors import InputError
 
-__all__ = ["report"]
+__all__ = ["ANCHORS", "report"]
 
-ANCHORS = ("jpeg", "webp", "avif")
+ANCHORS: dict[str, QualityCodec] = {
+    "jpeg": Jpeg(qualities=(10, 20, 35, 50, 70, 85, 92, 96)),
+    "webp": WebP(qualities=(1, 15, 35, 55, 75, 88, 94)),
+    "avif": Avif(speed=0, subsampling="4:4:4", qualities=(10, 22, 34, 46, 56, 66, 78)),
+}
 """The codecs beside this one, in the order of the columns."""
 
 

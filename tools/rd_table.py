@@ -38,19 +38,14 @@ from typing import Any
 
 import kodak
 import torch
-from rd_report import report
+from rd_report import ANCHORS, report
 
 import codec
-from codec.evaluate import Avif, Jpeg, QualityCodec, WebP, psnr
+from codec.evaluate import psnr
 from codec.network.presets import core_network
 from codec.signal import Samples
 from formats.atomic import write_bytes
 
-ANCHORS: dict[str, QualityCodec] = {
-    "jpeg": Jpeg(qualities=(10, 20, 35, 50, 70, 85, 92, 96)),
-    "webp": WebP(qualities=(1, 15, 35, 55, 75, 88, 94)),
-    "avif": Avif(speed=0, subsampling="4:4:4", qualities=(10, 22, 34, 46, 56, 66, 78)),
-}
 Job = tuple[str, float | None]
 """An item and a lambda; None: the anchors."""
 DEFAULT_ITEMS = "5,15,1@384x256,8@384x256,20@384x256,23@384x256"
@@ -152,9 +147,9 @@ def run(args: argparse.Namespace) -> None:
             _do(args, job)
         return
     context = multiprocessing.get_context("spawn")
-    waiting, fitted = context.Queue(), context.Queue()
+    waiting, fitted = context.Queue(), context.Queue() if args.finish else None
     for job in jobs:
-        if args.finish and _state(args, job, "fitted").exists():
+        if fitted is not None and _state(args, job, "fitted").exists():
             fitted.put((job, 0.0))
         else:
             waiting.put(job)
@@ -181,21 +176,20 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _work(args: argparse.Namespace, waiting: Any, fitted: Any) -> None:
-    """A process with some fits at once: on a GPU their kernels overlap."""
+    """A process with some fits at once: on a GPU their kernels overlap. What it does not get done
+    has no result in the end."""
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(1 if args.finish else max(1, cores // args.jobs // args.fits))
     sys.setswitchinterval(5e-4)  # a fit waits for a GPU in between; another one must not keep it
-    failed = []
 
     def one_after_the_other() -> None:
         own = torch.cuda.Stream(args.device) if args.device.startswith("cuda") else None
         with torch.cuda.stream(own):
             while (job := _next(waiting)) is not None:
                 try:
-                    _do(args, job, fitted if args.finish else None)
+                    _do(args, job, fitted)
                 except Exception:
                     traceback.print_exc()
-                    failed.append(job)
 
     threads = [  # daemons: an interrupted process does not wait for its fits
         threading.Thread(target=one_after_the_other, daemon=True) for _ in range(args.fits)
@@ -204,7 +198,6 @@ def _work(args: argparse.Namespace, waiting: Any, fitted: Any) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    sys.exit(bool(failed))
 
 
 def _next(jobs: Any) -> Any:
@@ -222,7 +215,6 @@ def _finish(args: argparse.Namespace, fitted: Any) -> None:
     """A process that makes files of fits whose steps are done."""
     torch.set_num_threads(1)
     os.nice(5)  # the processes that keep a GPU busy go first
-    failed = False
     while (found := _next(fitted)) is not None:
         job, seconds = found
         try:
@@ -230,8 +222,6 @@ def _finish(args: argparse.Namespace, fitted: Any) -> None:
             _write(args, job, row | {"seconds": seconds + row["seconds"]})
         except Exception:
             traceback.print_exc()
-            failed = True
-    sys.exit(failed)
 
 
 def _result(args: argparse.Namespace, job: Job) -> Path:
@@ -242,8 +232,7 @@ def _result(args: argparse.Namespace, job: Job) -> Path:
 
 
 def _state(args: argparse.Namespace, job: Job, suffix: str) -> Path:
-    result = _result(args, job)
-    return result.with_name(f"{result.stem}.{suffix}")
+    return _result(args, job).with_suffix(f".{suffix}")
 
 
 def _samples(args: argparse.Namespace, job: Job) -> Samples:
@@ -256,10 +245,10 @@ def _do(args: argparse.Namespace, job: Job, fitted: Any = None) -> None:
     if lam is None:
         _write(args, job, anchor_points(samples))
     elif fitted is None:
-        states = _state(args, job, "fitted"), _state(args, job, "state")
-        state = states[0] if states[0].exists() else states[1]
-        row = measure(samples, state, lam, args, args.device)
-        _write(args, job, row)
+        state = _state(args, job, "fitted")
+        if not state.exists():
+            state = _state(args, job, "state")
+        _write(args, job, measure(samples, state, lam, args, args.device))
     else:
         state, started = _state(args, job, "state"), time.perf_counter()
         fit(samples, state, lam, args)

@@ -77,10 +77,13 @@ def rate_at(rate: Sequence[float], psnr: Sequence[float], quality: float) -> flo
         rate, psnr: of the curve, as in `bd_rate`.
         quality: in the unit of `psnr`.
 
+    Returns:
+        In the unit of `rate`.
+
     Raises:
         InputError: as `bd_rate`, or the curve does not reach that quality.
     """
-    x, y = _curve("anchor", psnr, rate, by="PSNR")
+    x, y = _curve("this", psnr, rate, by="PSNR")
     if not x[0] <= quality <= x[-1]:
         raise InputError(
             f"quality: expected {x[0]:.2f} to {x[-1]:.2f} dB, which the curve covers, "

@@ -399,6 +399,10 @@ def test_kernels_that_do_not_run_are_done_without(
     def broken(self: FusedSoap) -> None:
         raise RuntimeError("no compiler")
 
+    fused(False)
+    plain = fitter(30)
+    for _ in range(4):
+        plain.advance()
     monkeypatch.setattr(FusedSoap, "turn", broken)
     fused(True)
     fit = fitter(30)
@@ -418,7 +422,9 @@ def test_kernels_that_do_not_run_are_done_without(
     for _ in range(2):
         fit.advance()
     assert fit.step == 4
-    assert not torch.equal(fit.latents, before["latents"])
+    if DEVICE == CPU:  # on a GPU sums come in any order
+        torch.testing.assert_close(fit.latents, plain.latents)
+        torch.testing.assert_close(fit.weights(), plain.weights())
 
 
 def test_a_fit_ends_and_resumes(fused: Callable[[bool], None]) -> None:
