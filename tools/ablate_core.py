@@ -54,6 +54,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "soft: T 0.6 to 0.03": ({}, {"temperature": (0.6, 0.03)}),
     "soft: noise 0.3 to 0.15": ({}, {"noise": (0.3, 0.15)}),
     "soft: noise 0.15 to 0.15": ({}, {"noise": (0.15, 0.15)}),
+    "soft: noise 0.22 to 0.18": ({}, {"noise": (0.22, 0.18)}),
+    "soft: noise 0.22 to 0.12": ({}, {"noise": (0.22, 0.12)}),
     "settle: 25% of the steps": ({}, {"soft_share": 0.75}),
     "settle: 15% of the steps": ({}, {"soft_share": 0.85}),
     "settle: 1% of the steps": ({}, {"soft_share": 0.99}),
