@@ -160,10 +160,8 @@ def timings(device: torch.device) -> list[dict[str, Any]]:
         fitter = Fitter(net, signal, FitConfig(lam=2e-3, steps=1000))
         step = median_ms(fitter.advance, 20, device)
         core_steps = {}
-        for density in (
-            0.3,
-            0.5,
-        ):  # bits of a transform coder: two networks, the same in a small picture
+        # Bits of a transform coder a pixel: two networks, the same one in a small picture.
+        for density in (0.3, 0.5):
             core = core_fitter(signal, 10_000, density * height * width)
             units = f"{core.net.config.width}/{core.net.config.hidden}"
             core_steps[units] = median_ms(core.advance, 20, device)
