@@ -3,7 +3,7 @@
     python tools/rd_table.py run KODAK -o runs/rd --jobs 2
     python tools/rd_table.py run KODAK -o runs/rd --device cuda --steps 10000 --fits 4 --finish 14
     python tools/rd_table.py report -o runs/rd --plot docs/rd.png
-    python tools/rd_table.py report -o runs/rd --published kodak.json --against NAME
+    python tools/rd_table.py report -o runs/rd --published kodak.json --against NAME --against ...
 
 KODAK holds kodim01.png ... kodim24.png; items are NUMBER (the whole image) or NUMBER@WxH (a centre
 crop). Every result is a JSON file, the .crdx beside it; what is there is not measured again, and a
@@ -15,7 +15,7 @@ the GPU, and of what finished it (of that alone where the run was killed in betw
 Rate is the size of the file, PSNR that of the decoded 8-bit R'G'B' samples; the BD-rate (PCHIP on
 log rate) is taken image by image and averaged. A published curve, in any file that `coordx import`
 reads, is compared image by image where the file has a curve NAME/kodimNN, else with the mean curve
-of the whole images: that is fair for all 24 only.
+of the whole images: that is fair for all 24 only, and then it is in the plot too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import Any
 
 import kodak
 import torch
-from rd_report import ANCHORS, report
+from rd_report import ANCHORS, VTM, report
 
 import codec
 from codec.evaluate import psnr
@@ -318,9 +318,14 @@ def main(arguments: list[str] | None = None) -> None:
     runner.add_argument("--items", default=DEFAULT_ITEMS)
     runner.set_defaults(run=run)
     reporter = commands.add_parser("report", help="print the tables")
-    reporter.add_argument("--plot", type=Path, metavar="PNG")
+    reporter.add_argument("--plot", type=Path, metavar="PNG", help="of mean curves")
     reporter.add_argument("--published", type=Path, metavar="JSON", help="curves of others")
-    reporter.add_argument("--against", default="VTM H.266 (CompressAI)", metavar="NAME")
+    reporter.add_argument(
+        "--against",
+        action="append",
+        metavar="NAME",
+        help=f"a curve of these, or those NAME/kodimNN of the images; again for more [{VTM}]",
+    )
     reporter.set_defaults(run=report)
     for command in (runner, reporter):
         command.add_argument(

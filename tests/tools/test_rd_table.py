@@ -30,8 +30,8 @@ def kodak() -> ModuleType:
     return importlib.import_module("kodak")
 
 
-def encode(folder: Path, item: str, lam: float, bpp: float, psnr: float) -> None:
-    row = {"item": item, "lambda": lam, "bpp": bpp, "psnr": psnr, "seconds": 1.0}
+def encode(folder: Path, item: str, lam: float, bpp: float, psnr: float, steps: int = 2000) -> None:
+    row = {"item": item, "lambda": lam, "bpp": bpp, "psnr": psnr, "seconds": 1.0, "steps": steps}
     (folder / f"kodim{item}_{lam:g}.json").write_text(json.dumps(row))
 
 
@@ -41,12 +41,38 @@ def anchors(folder: Path, item: str, names: Any) -> None:
     (folder / f"kodim{item}_anchors.json").write_text(json.dumps(row))
 
 
-def test_the_plot_is_of_what_all_images_have(
-    tmp_path: Path, table: ModuleType, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[Curve] = []
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Curve]:
+    """The curves of plots, which are not made."""
+    found: list[Curve] = []
     module = importlib.import_module("rd_report")
-    monkeypatch.setattr(module, "plot_curves", lambda curves, *_, **__: drawn.extend(curves))
+    monkeypatch.setattr(module, "plot_curves", lambda curves, *_, **__: found.extend(curves))
+    return found
+
+
+def test_images_are_in_order_and_shorter_fits_are_marked(
+    tmp_path: Path, table: ModuleType, capsys: Capture
+) -> None:
+    for item in ("10", "2", "1@384x256"):
+        encode(tmp_path, item, 0.01, 0.25, 30.0, steps=3000)
+        encode(tmp_path, item, 0.001, 0.5, 35.0, steps=3000 if item == "2" else 10_000)
+    report = ["report", "-o", str(tmp_path), "--lambdas", "0.01,0.001"]
+    table.main(report)
+    shown = capsys.readouterr().out
+    star, plain = "0.250 bpp 30.00 dB\\*", "0.500 bpp 35.00 dB"
+    rows = [f"| {i} | {star} | {plain} | 1 |" for i in ("2", "10", "1@384x256")]
+    rows[0] = f"| 2 | {star} | {plain}\\* | 1 |"
+    assert "\n".join(rows) + "\n\n\\* 3,000 steps, others 10,000\n" in shown
+    assert "vs JPEG" not in shown  # there are no anchors
+    for path in tmp_path.glob("*_0.001.json"):
+        path.unlink()
+    table.main(report)
+    assert "\\*" not in capsys.readouterr().out  # all of the same steps
+
+
+def test_the_plot_is_of_what_all_images_have(
+    tmp_path: Path, table: ModuleType, capsys: Capture, drawn: list[Curve]
+) -> None:
     for lam, bpp, psnr in ((0.01, 0.2, 27), (0.004, 0.4, 30), (0.001, 0.8, 34)):
         encode(tmp_path, "5", lam, bpp, psnr)
     for lam, bpp, psnr in ((0.01, 0.4, 29), (0.001, 1.0, 36)):  # one encode is to come
@@ -67,6 +93,38 @@ def test_the_plot_is_of_what_all_images_have(
     table.main(report)
     assert "no plot" in capsys.readouterr().err
     assert drawn == []
+
+
+def test_all_images_are_plotted_beside_published_means(
+    tmp_path: Path, table: ModuleType, capsys: Capture, drawn: list[Curve]
+) -> None:
+    for item in range(1, 25):
+        for lam, bpp, psnr in ((0.01, 0.2, 27), (0.004, 0.4, 30), (0.001, 0.8, 34)):
+            encode(tmp_path, str(item), lam, bpp, psnr + item % 2)
+    rates = [1.6, 0.1, 0.4, 0.8, 3.2, 6.4]
+    quality = [38, 25, 30, 34, 42, 46]
+    path = tmp_path / "published.json"
+    path.write_text(json.dumps({"VVC": {"bpp": rates, "psnr": quality}}))
+    report = ["report", "-o", str(tmp_path), "--published", str(path), "--against", "VVC"]
+    report += ["--plot", str(tmp_path / "rd.png")]
+    table.main(report)
+    assert "| mean curve of 24 |" in capsys.readouterr().out
+    ours, other = drawn
+    assert ours.psnr == pytest.approx((27.5, 30.5, 34.5))
+    assert not ours.published
+    assert other.published
+    assert other.bpp == (0.1, 0.4, 0.8, 1.6, 3.2)  # none far beyond
+    drawn.clear()
+    for item in range(1, 25):
+        anchors(tmp_path, str(item), table.ANCHORS)
+    table.main(report)
+    assert [curve.name for curve in drawn] == ["coordx", *table.ANCHORS, "VVC"]
+    drawn.clear()
+    (tmp_path / "kodim24_0.01.json").unlink()
+    (tmp_path / "kodim24_0.004.json").unlink()
+    (tmp_path / "kodim24_0.001.json").unlink()
+    table.main(report)  # a mean of 23 is not comparable
+    assert [curve.name for curve in drawn] == ["coordx", *table.ANCHORS]
 
 
 def test_published_curves_are_compared_by_image_or_by_the_mean(
