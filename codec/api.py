@@ -65,9 +65,9 @@ def encode(
         target_psnr: dB, reached if possible.
         effort: 1..9, optimiser steps; time is proportional to them.
         steps: overrides the steps of `effort`.
-        seed: the result is a function of source, options, seed and device; but core fusion on
-            CUDA adds gradients in any order, and two results may differ in the last bits of
-            the fit.
+        seed: on a CPU the result is a function of source, options, seed, number of threads and
+            machine code (its vectors, or none). On CUDA core fusion adds gradients in any order,
+            and two results may differ in the last bits of the fit.
         fusion: "core" (latent grids, the default for images) or "rank" (networks without
             latents; videos).
         split: axis partition of rank fusion, which it implies: "x+y" or "xy" for an image;

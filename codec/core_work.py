@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -67,8 +68,9 @@ class CoreWork(Work):
                 self.height, self.width, lam, bits, self.options.budget, self.channels
             )
         budget, prior = self.options.budget, self.network.prior != 0
-        first = CoreFitConfig.of(lam, budget, self.options.seed, prior)
-        search = CoreSearch(goal, first)
+        search = CoreSearch(
+            goal, lam, partial(CoreFitConfig.of, steps=budget, seed=self.options.seed, prior=prior)
+        )
         history = [core_result_from_values(h) for h in self.checkpoint.history]
         while (plan := search.next_round(history)) is not None:
             history.append(self._round(plan, history, signal, samples))

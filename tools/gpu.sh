@@ -33,9 +33,9 @@ if "$python" -c "import pytest, triton" 2>/dev/null; then
 fi
 "$python" tools/gpu_check.py -o "$out/gpu_check.json" || failed=1
 "$python" tools/bench_core.py --device cuda --pixels 0.1,0.4,2,8 -o "$out/bench_core.json" \
-  | tee "$out/bench_core.md"
+  | tee "$out/bench_core.md" || failed=1
 "$python" tools/rd_table.py run "$kodak" --device cuda --steps 10000 --items "$images" --no-anchors \
-  --jobs 2 --fits 4 --finish "$(( cores > 4 ? cores - 3 : 1 ))" -o "$out/rd"
+  --jobs 2 --fits 4 --finish "$(( cores > 4 ? cores - 3 : 1 ))" -o "$out/rd" || failed=1
 "$python" tools/rd_table.py report -o "$out/rd" \
   ${published:+--published "$published" --against "VTM H.266 (CompressAI)"} | tee "$out/rd.md"
 exit $failed

@@ -4,8 +4,7 @@
 
 Files that exist are never rewritten: a golden stream of a released version is kept as it is.
 Streams of core fusion: `python -m tests.conformance.make_core`. The manifest holds, for each, the
-SHA-256 of the file, of its integer weights (exact), and the decoded samples' mean (a sanity check;
-samples are compared with the stored PNG or raw file).
+SHA-256 of the file and of its integer weights (exact); samples are compared with the stored .npy.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ ALL = 24
 def report(args: argparse.Namespace) -> None:
     """Print the tables as Markdown, and plot the mean curves."""
     rows = [json.loads(p.read_text()) for p in sorted(args.out.glob("kodim*.json"))]
+    rows = [r for r in rows if r.get("lambda", args.lambdas[0]) in args.lambdas]
     items = sorted({r["item"] for r in rows}, key=_order)
     ours: dict[str, list[dict[str, Any]]] = {
         i: sorted((r for r in rows if r["item"] == i and "lambda" in r), key=lambda r: r["bpp"])
@@ -88,17 +89,15 @@ def _print_anchors(items: list[str], ours: Any, anchors: Any) -> None:
     for item in items:
         if item not in anchors:
             continue
-        rates = [
-            bd_rate(
-                [p["bpp"] for p in anchors[item][name]["points"]],
-                [p["psnr"] for p in anchors[item][name]["points"]],
-                [r["bpp"] for r in ours[item]],
-                [r["psnr"] for r in ours[item]],
-            )
-            for name in ANCHORS
-        ]
-        groups["@" in item].append(rates)
-        print(f"| {item} | " + " | ".join(f"{r:+.1f}" for r in rates) + " |")
+        points = [(r["lambda"], r["bpp"], r["psnr"]) for r in ours[item]]
+        rates = []
+        for name in ANCHORS:
+            others = anchors[item][name]["points"]
+            curve = {"bpp": [p["bpp"] for p in others], "psnr-rgb": [p["psnr"] for p in others]}
+            rates += _against(curve, points, [])
+        if None not in rates:
+            groups["@" in item].append(rates)
+        print(f"| {item} |{_cells(rates)}")
     for crop, label in ((False, "whole images"), (True, "crops")):
         if groups[crop]:
             means = [sum(column) / len(column) for column in zip(*groups[crop], strict=True)]
@@ -134,14 +133,14 @@ def _against(
 ) -> list[float | None]:
     """Percent against a curve: the BD-rate, and the rate at equal PSNR for each of `lambdas`.
 
-    `points`: lambda, rate, PSNR. None: not known.
+    `points`: lambda, rate, PSNR; of those at other lambdas only the BD-rate knows. None: not known.
     """
     rate, quality = results["bpp"], results["psnr-rgb"]
     found: list[float | None] = [None] * (len(lambdas) + 1)
     with contextlib.suppress(InputError):  # too few points, or none at a quality of the other's
         found[0] = bd_rate(rate, quality, [p[1] for p in points], [p[2] for p in points])
     for lam, bpp, psnr_ in points:
-        if min(quality) <= psnr_ <= max(quality):
+        if lam in lambdas and min(quality) <= psnr_ <= max(quality):
             found[1 + lambdas.index(lam)] = 100 * (bpp / rate_at(rate, quality, psnr_) - 1)
     return found
 

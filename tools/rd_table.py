@@ -108,6 +108,7 @@ def measure(
         "psnr": psnr(samples, decoded),
         "seconds": encoded.stats.seconds,
         "steps": args.steps,
+        "version": codec.__version__,
         "device": args.device if args.finish else encoded.stats.device,
         "finished_on": encoded.stats.device,
         "network": args.network,
@@ -141,7 +142,7 @@ def run(args: argparse.Namespace) -> None:
     jobs: list[Job] = [(item, lam) for lam in args.lambdas for item in items]
     jobs.sort(key=lambda job: "@" not in job[0])
     jobs += [(item, None) for item in items if not args.no_anchors]
-    jobs = [job for job in kodak.own_jobs(jobs, args.share) if not _result(args, job).exists()]
+    jobs = [job for job in kodak.own_jobs(jobs, args.share) if not _measured(args, job)]
     if args.jobs * args.fits == 1 and not args.finish:
         for job in jobs:
             _do(args, job)
@@ -229,6 +230,19 @@ def _result(args: argparse.Namespace, job: Job) -> Path:
     stem = f"kodim{item.replace('@', '_')}"
     path: Path = args.out / f"{stem}_{'anchors' if lam is None else format(lam, 'g')}.json"
     return path
+
+
+def _measured(args: argparse.Namespace, job: Job) -> bool:
+    """Whether a result is there; one of another fit is not taken for it."""
+    path = _result(args, job)
+    if not path.exists():
+        return False
+    row = json.loads(path.read_text())
+    for name in ("steps", "network"):
+        asked = getattr(args, name) and json.loads(json.dumps(getattr(args, name)))  # as it is kept
+        if "lambda" in row and row.get(name) != asked:
+            raise SystemExit(f"{path}: {name} {row.get(name)}, not {asked}; choose another -o")
+    return True
 
 
 def _state(args: argparse.Namespace, job: Job, suffix: str) -> Path:

@@ -101,7 +101,7 @@ def may_overwrite(path: Path, args: argparse.Namespace) -> bool:
         print(f"{path} exists. Overwrite? [y/N] ", end="", file=sys.stderr, flush=True)
         overwrite = sys.stdin.readline().strip().lower() in ("y", "yes")
     if path.is_file() and not overwrite:
-        raise OutputError(f"cannot write {path}: it exists; -y overwrites it")
+        raise OutputError(f"cannot write {path}: it exists; -y overwrites it, or name another OUT")
     check_target(path, overwrite=overwrite)
     return overwrite
 

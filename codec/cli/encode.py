@@ -79,7 +79,12 @@ def add_parser(commands: Any) -> None:
     )
     rate.add_argument("--target-bpp", type=float, metavar="B", help="bits per pixel, not exceeded")
     rate.add_argument("--target-size", type=int, metavar="BYTES", help="file size, not exceeded")
-    rate.add_argument("--target-psnr", type=float, metavar="DB", help="quality to reach, in dB")
+    rate.add_argument(
+        "--target-psnr",
+        type=float,
+        metavar="DB",
+        help="quality to reach, in dB; targets take several fits",
+    )
     how = parser.add_argument_group("how")
     how.add_argument(
         "-e",
@@ -89,7 +94,9 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help=f"1 (fastest) to 9 (smallest file at a quality) [{DEFAULT_EFFORT}]",
     )
-    how.add_argument("--steps", type=int, metavar="N", help="optimiser steps, instead of --effort")
+    how.add_argument(
+        "--steps", type=int, metavar="N", help="optimiser steps, 10 or more, instead of --effort"
+    )
     how.add_argument(
         "--fusion",
         choices=FUSIONS,

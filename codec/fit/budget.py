@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["NETWORK_SHARE", "network_bits", "transform_bits"]
+__all__ = ["NETWORK_SHARE", "lambda_of_bits", "network_bits", "transform_bits"]
 
 BLOCK = 8
 NETWORK_SHARE = 0.5

@@ -195,7 +195,7 @@ class CoreFitter:
         latents = config.latents(lengths["y"], lengths["x"])
         context = config.context_macs * latents
         if self.rate.fused is not None:
-            # In multiplications of the rate, by docs/performance.md: mostly the interpolation.
+            # In multiplications of the rate that take as long, by timing both.
             distortion = self.pixels * (1250 + 10 * config.hidden)
             return max(0.0, 0.5 - 0.5 * distortion / context)
         others = config.macs(lengths, self.net.channels) - context

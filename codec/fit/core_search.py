@@ -1,15 +1,16 @@
 """Which fits a rate target takes with core fusion.
 
-lambda and quality take one fit. Other targets look for lambda: a full fit at an estimate, then
+lambda and quality take one fit. Other targets look for lambda: full fits until one is near, then
 short ones that start from the nearest fit so far, each at the lambda that a straight line in
-(log lambda, log target) through the results points to. The plan is a function of finished rounds,
-so an interrupted search resumes by replaying it.
+(log lambda, log target) through the results points to. A search ends early where lambda has
+nowhere to go, or where two full fits brought a target that is far away no nearer. The plan is a
+function of finished rounds, so an interrupted search resumes by replaying it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -34,6 +35,8 @@ WARM_SHARE = 0.25
 """Steps of a round that starts from another, relative to a full one."""
 FAR = 0.3
 """Misses above this (in log bits; 6 times as much in dB) take a full fit."""
+LAMBDAS = (1e-7, 10.0)
+"""The range that a user may choose from, too."""
 RATE_SLOPE, PSNR_SLOPE = -0.5, -4.0
 """d log bits / d log lambda and d dB / d log lambda on photographs, until two rounds tell."""
 
@@ -88,16 +91,17 @@ class CoreSearch:
 
     Args:
         goal: what is wanted.
-        first: how to fit the first round; its lambda is an estimate unless it is the goal.
+        lam: of the first round: an estimate unless it is the goal.
+        settings: of a full round, by its lambda.
     """
 
-    def __init__(self, goal: Goal, first: CoreFitConfig) -> None:
-        self.goal, self.first = goal, first
+    def __init__(self, goal: Goal, lam: float, settings: Callable[[float], CoreFitConfig]) -> None:
+        self.goal, self.lam, self.settings = goal, lam, settings
 
     def next_round(self, history: Sequence[CoreResult]) -> CoreRound | None:
         """The round to run after these, or None when the goal is met or rounds are spent."""
         if not history:
-            return CoreRound(self.first, latent_gain(self.first.lam))
+            return CoreRound(self.settings(self.lam), latent_gain(self.lam))
         if self.goal.lam is not None:
             return None
         misses = [self._miss(result) for result in history]
@@ -109,20 +113,24 @@ class CoreSearch:
         if len(history) >= (ENOUGH_ROUNDS if enough else MAX_ROUNDS):
             return None
         nearest = min(range(len(history)), key=lambda i: abs(misses[i]))
+        if min(misses) > FAR * unit and min(misses[-2:]) >= min(misses[:-2], default=math.inf):
+            return None
         lam = self._lambda(history, misses, -tolerance / 2)
         if self.goal.bits is not None and min(misses) > 0 and len(history) >= ENOUGH_ROUNDS:
             lam = 2 * history[-1].plan.fit.lam  # a size must not be missed: make sure
+        lam = min(max(lam, LAMBDAS[0]), LAMBDAS[1])
+        if lam in LAMBDAS and lam == history[-1].plan.fit.lam:
+            return None
+        full = self.settings(lam)
         if abs(misses[-1]) > FAR * unit:
             # Latents of a far lambda are no start: too many of them would have to change.
-            return CoreRound(replace(self.first, lam=lam), latent_gain(lam))
-        steps = max(80, round(self.first.steps * WARM_SHARE))
+            return CoreRound(full, latent_gain(lam))
         warm = replace(
-            self.first,
-            lam=lam,
-            steps=steps,
-            rate=0.5 * self.first.rate,
-            latent_rate=0.5 * self.first.latent_rate,
-            seed=self.first.seed + len(history),
+            full,
+            steps=min(full.steps, max(80, round(full.steps * WARM_SHARE))),
+            rate=0.5 * full.rate,
+            latent_rate=0.5 * full.latent_rate,
+            seed=full.seed + len(history),
         )
         return CoreRound(warm, history[nearest].plan.gain, nearest)
 

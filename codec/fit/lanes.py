@@ -2,8 +2,9 @@
 
 The operations of a step are small: a library's own threads gain little on them, and on the tiny
 matrices of an optimiser of network weights they cost many times the arithmetic. But the two terms
-of the loss share nothing and take about as long as each other: each gets half of the threads and
-a thread of its own; operations release the interpreter's lock.
+of the loss share nothing and take about as long as each other: each gets half of torch's threads
+and a thread of its own; operations release the interpreter's lock. Machine code is one thread's in
+each of the two: it keeps two cores busy and no more.
 """
 
 from __future__ import annotations

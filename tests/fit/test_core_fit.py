@@ -389,7 +389,7 @@ def simulate(
 
     `slack`: how many more bits, in logarithms, rounds spend that go on from others.
     """
-    search = CoreSearch(goal, CoreFitConfig.of(start, 400))
+    search = CoreSearch(goal, start, lambda lam: CoreFitConfig.of(lam, 400))
     history: list[CoreResult] = []
     while (plan := search.next_round(history)) is not None:
         more = math.exp(slack * (plan.start is not None))
@@ -424,6 +424,46 @@ def test_qualities_are_found(start: float) -> None:
     history = simulate(goal, start)
     chosen = goal.choose(history)
     assert 30.0 <= chosen.psnr <= 30.5
+
+
+def test_every_round_has_the_settings_of_its_lambda() -> None:
+    far, near = (simulate(Goal(bits=20_000.0), start) for start in (5e-3, 9e-5))
+    assert len(far) > 1
+    assert all(r.plan.fit == CoreFitConfig.of(r.plan.fit.lam, 400) for r in far)
+    assert len(near) > 1
+    for fit in (r.plan.fit for r in near[1:]):
+        assert fit.latent_rate == CoreFitConfig.of(fit.lam, 400).latent_rate / 2
+        assert fit.steps == 100
+
+
+def test_short_rounds_are_not_longer_than_full_ones() -> None:
+    search = CoreSearch(Goal(psnr=30.0), 1e-3, lambda lam: CoreFitConfig.of(lam, 40))
+    first = search.next_round([])
+    assert first is not None
+    second = search.next_round([CoreResult(first, {}, torch.zeros(0), b"", 10**-2.9)])
+    assert second is not None
+    assert second.start == 0
+    assert second.fit.steps == 40
+
+
+@pytest.mark.parametrize(("psnr", "best"), [(50.0, 31.0), (8.0, 20.0)])
+def test_what_lambda_cannot_reach_ends_the_search(psnr: float, best: float) -> None:
+    """A picture that every lambda gives about the same of."""
+    search = CoreSearch(Goal(psnr=psnr), 1e-3, lambda lam: CoreFitConfig.of(lam, 60))
+    history: list[CoreResult] = []
+    while (plan := search.next_round(history)) is not None:
+        mse = 10 ** (-(best - len(history) % 2) / 10)
+        history.append(CoreResult(plan, {}, torch.zeros(0), b"", mse))
+    assert len(history) <= 6
+    assert all(1e-7 <= r.plan.fit.lam <= 10 for r in history)
+
+
+def test_a_size_below_any_file_ends_the_search() -> None:
+    search = CoreSearch(Goal(bits=100.0), 1e-2, lambda lam: CoreFitConfig.of(lam, 60))
+    history: list[CoreResult] = []
+    while (plan := search.next_round(history)) is not None:
+        history.append(CoreResult(plan, {}, torch.zeros(0), bytes(70), 0.1))
+    assert len(history) <= 4
 
 
 def test_a_lambda_takes_one_round() -> None:
