@@ -107,7 +107,7 @@ class CoreDistortion:
             grids = [grid.requires_grad_() for grid in grids]
             found = [band_of(kernel) for kernel in kernels]
             planes = interpolate(grids, found, range(height), range(width), self._windows)
-        features = features_of([plane.detach() for plane in planes])
+        features = self._features([plane.detach() for plane in planes])
         mse, by_features, grad = self._operations(w, features)
         parts = list(by_features.view(-1, height, width).unbind(0))
         slopes = torch.autograd.grad(planes, [*leaves, *grids], parts)
@@ -193,7 +193,7 @@ class CoreDistortion:
         if self.fused is not None:
             return self.fused[0].samples(latents, kernels, rows, columns)
         found = [band_of(kernel) for kernel in kernels]
-        return features_of(interpolate(latents, found, rows, columns, self._windows))
+        return self._features(interpolate(latents, found, rows, columns, self._windows))
 
     @torch.no_grad()
     def samples(self, weights: Mapping[str, Tensor], latents: Sequence[Tensor]) -> Tensor:
@@ -226,6 +226,10 @@ class CoreDistortion:
         return samples
 
     # -- 1x1 layers ------------------------------------------------------------------------
+
+    def _features(self, planes: Sequence[Tensor]) -> Tensor:
+        """What the 1x1 layers see of interpolated latents; experiments have more (tools/)."""
+        return features_of(planes)
 
     def _tail_back(
         self, tail: Tail, grad: dict[str, Tensor], features: Tensor, back: Tensor
