@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from codec.fit.core_config import LAMBDAS
 from formats.core import CoreConfig
 from formats.errors import InputError
 from formats.network import PARTITIONS, NetworkConfig
@@ -65,7 +66,7 @@ class EncodeOptions:
                 object.__setattr__(self, field.name, value.item())
         targets = {
             "quality": (self.quality, 0.0, 100.0),
-            "lambda": (self.lam, 1e-7, 10.0),
+            "lambda": (self.lam, *LAMBDAS),
             "target bpp": (self.target_bpp, 1e-4, 64.0),
             "target size": (self.target_size, 64, 2**40),
             "target PSNR": (self.target_psnr, 5.0, 90.0),

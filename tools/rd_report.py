@@ -89,12 +89,9 @@ def _print_anchors(items: list[str], ours: Any, anchors: Any) -> None:
     for item in items:
         if item not in anchors:
             continue
-        points = [(r["lambda"], r["bpp"], r["psnr"]) for r in ours[item]]
-        rates = []
-        for name in ANCHORS:
-            others = anchors[item][name]["points"]
-            curve = {"bpp": [p["bpp"] for p in others], "psnr-rgb": [p["psnr"] for p in others]}
-            rates += _against(curve, points, [])
+        points = [(r["bpp"], r["psnr"]) for r in ours[item]]
+        others = [anchors[item][name]["points"] for name in ANCHORS]
+        rates = [_bd_rate([(p["bpp"], p["psnr"]) for p in found], points) for found in others]
         if None not in rates:
             groups["@" in item].append(rates)
         print(f"| {item} |{_cells(rates)}")
@@ -133,16 +130,22 @@ def _against(
 ) -> list[float | None]:
     """Percent against a curve: the BD-rate, and the rate at equal PSNR for each of `lambdas`.
 
-    `points`: lambda, rate, PSNR; of those at other lambdas only the BD-rate knows. None: not known.
+    `points`: lambda, rate, PSNR. None: not known.
     """
     rate, quality = results["bpp"], results["psnr-rgb"]
     found: list[float | None] = [None] * (len(lambdas) + 1)
-    with contextlib.suppress(InputError):  # too few points, or none at a quality of the other's
-        found[0] = bd_rate(rate, quality, [p[1] for p in points], [p[2] for p in points])
+    found[0] = _bd_rate(list(zip(rate, quality, strict=True)), [p[1:] for p in points])
     for lam, bpp, psnr_ in points:
-        if lam in lambdas and min(quality) <= psnr_ <= max(quality):
+        if min(quality) <= psnr_ <= max(quality):
             found[1 + lambdas.index(lam)] = 100 * (bpp / rate_at(rate, quality, psnr_) - 1)
     return found
+
+
+def _bd_rate(others: list[tuple[float, float]], points: list[tuple[float, float]]) -> float | None:
+    """Of pairs of rate and PSNR; None: too few of them, or no PSNR that both have."""
+    with contextlib.suppress(InputError):
+        return bd_rate(*zip(*others, strict=True), *zip(*points, strict=True))
+    return None
 
 
 def _cells(row: list[float | None]) -> str:

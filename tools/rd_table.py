@@ -238,10 +238,10 @@ def _measured(args: argparse.Namespace, job: Job) -> bool:
     if not path.exists():
         return False
     row = json.loads(path.read_text())
-    for name in ("steps", "network"):
-        asked = getattr(args, name) and json.loads(json.dumps(getattr(args, name)))  # as it is kept
-        if "lambda" in row and row.get(name) != asked:
-            raise SystemExit(f"{path}: {name} {row.get(name)}, not {asked}; choose another -o")
+    asked = {"steps": args.steps, "network": args.network and list(args.network)}
+    for name, value in asked.items() if job[1] is not None else ():
+        if row[name] != value:
+            raise SystemExit(f"{path}: {name} {row[name]}, not {value}; choose another -o")
     return True
 
 

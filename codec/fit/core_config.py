@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["CoreFitConfig"]
+__all__ = ["LAMBDAS", "CoreFitConfig"]
+
+LAMBDAS = (1e-7, 10.0)
+"""The range of lambda, for those who choose it and for searches."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from codec.fit.core_config import CoreFitConfig
+from codec.fit.core_config import LAMBDAS, CoreFitConfig
 from codec.fit.search import Goal
 from codec.network.presets import latent_gain
 from codec.signal import MOST_DECIBEL, decibel
@@ -35,8 +35,6 @@ WARM_SHARE = 0.25
 """Steps of a round that starts from another, relative to a full one."""
 FAR = 0.3
 """Misses above this (in log bits; 6 times as much in dB) take a full fit."""
-LAMBDAS = (1e-7, 10.0)
-"""The range that a user may choose from, too."""
 RATE_SLOPE, PSNR_SLOPE = -0.5, -4.0
 """d log bits / d log lambda and d dB / d log lambda on photographs, until two rounds tell."""
 
@@ -96,7 +94,7 @@ class CoreSearch:
     """
 
     def __init__(self, goal: Goal, lam: float, settings: Callable[[float], CoreFitConfig]) -> None:
-        self.goal, self.lam, self.settings = goal, lam, settings
+        self.goal, self.lam, self.settings = goal, _bounded(lam), settings
 
     def next_round(self, history: Sequence[CoreResult]) -> CoreRound | None:
         """The round to run after these, or None when the goal is met or rounds are spent."""
@@ -113,12 +111,13 @@ class CoreSearch:
         if len(history) >= (ENOUGH_ROUNDS if enough else MAX_ROUNDS):
             return None
         nearest = min(range(len(history)), key=lambda i: abs(misses[i]))
+        # Two more fits came no nearer: lambda is not what holds the picture back.
         if min(misses) > FAR * unit and min(misses[-2:]) >= min(misses[:-2], default=math.inf):
             return None
         lam = self._lambda(history, misses, -tolerance / 2)
         if self.goal.bits is not None and min(misses) > 0 and len(history) >= ENOUGH_ROUNDS:
             lam = 2 * history[-1].plan.fit.lam  # a size must not be missed: make sure
-        lam = min(max(lam, LAMBDAS[0]), LAMBDAS[1])
+        lam = _bounded(lam)
         if lam in LAMBDAS and lam == history[-1].plan.fit.lam:
             return None
         full = self.settings(lam)
@@ -171,3 +170,7 @@ class CoreSearch:
                 slope = measured
         step = max(-2.5, min(2.5, (aim - miss) / slope))
         return last.plan.fit.lam * math.exp(step)
+
+
+def _bounded(lam: float) -> float:
+    return min(max(lam, LAMBDAS[0]), LAMBDAS[1])

@@ -64,6 +64,13 @@ def test_images_are_in_order_and_shorter_fits_are_marked(
     rows[0] = f"| 2 | {star} | {plain}\\* | 1 |"
     assert "\n".join(rows) + "\n\n\\* 3,000 steps, others 10,000\n" in shown
     assert "vs JPEG" not in shown  # there are no anchors
+    for lam, psnr in ((0.005, 9), (0.003, 10), (0.002, 11)):  # nothing has as few dB
+        encode(tmp_path, "3", lam, psnr / 100, psnr)
+    anchors(tmp_path, "3", table.ANCHORS)
+    table.main([*report[:-1], "0.005,0.003,0.002"])
+    assert "| 3 |  |  |  |\n" in capsys.readouterr().out
+    for path in tmp_path.glob("kodim3_*"):
+        path.unlink()
     for path in tmp_path.glob("*_0.001.json"):
         path.unlink()
     table.main(report)
@@ -190,6 +197,9 @@ def test_several_processes_and_fits_measure_everything_once(
     (tmp_path / "kodim02.png").write_bytes(b"no picture")
     with pytest.raises(SystemExit, match="some were not measured"):
         table.main(run)
+    for other in (["--steps", "11"], ["--network", "16/32"]):
+        with pytest.raises(SystemExit, match=f"{other[0][2:]} .*; choose another -o"):
+            table.main([*run, *other])
     for wrong in (["--jobs", "0"], ["--fits", "two"], ["--network", "16"]):
         with pytest.raises(SystemExit):
             table.main(["run", str(tmp_path), *wrong])
