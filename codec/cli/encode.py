@@ -20,7 +20,7 @@ from codec.cli.common import (
 )
 from codec.options import DEFAULT_EFFORT, DEFAULT_GOP, DEFAULT_QUALITY, EFFORT_STEPS, FUSIONS
 from formats.atomic import check_target
-from formats.errors import OutputError
+from formats.errors import InputError, OutputError
 from formats.network import PARTITIONS
 
 if TYPE_CHECKING:
@@ -212,6 +212,21 @@ def _state_path(output: str, args: argparse.Namespace) -> Path | None:
     return state
 
 
+def _require_coded_name(output: str) -> None:
+    """Refuse an OUT that is named like media: a slip, and what is written there is a .crdx file.
+
+    Raises:
+        InputError: it is.
+    """
+    from codec.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+    if Path(output).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        raise InputError(
+            f"OUT: expected the name of a .crdx file, got {output}, that of a picture or a video; "
+            f"perhaps {Path(output).with_suffix('.crdx')}"
+        )
+
+
 def _written(state: Path | None) -> int | None:
     """When the state was written, in nanoseconds; None if there is none."""
     return state.stat().st_mtime_ns if state is not None and state.exists() else None
@@ -221,6 +236,7 @@ def _run(args: argparse.Namespace) -> int:
     from codec import api  # torch takes a second to load: not for --help
 
     output = output_name(args.output, args.input, ".crdx")
+    _require_coded_name(output)
     to_pipe = output == PIPE
     overwrite = True if to_pipe else may_overwrite(Path(output), args)
     state = _state_path(output, args)

@@ -7,15 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from codec.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from formats.errors import InputError, MediaError
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Inputs", "find_inputs", "sha256_of"]
-
-COMMON_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
-IMAGE_SUFFIXES = frozenset((*COMMON_SUFFIXES, ".ppm", ".pgm", ".pbm", ".pnm"))
-VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".y4m", ".yuv", ".ivf", ".mpg", ".mpeg")
-)
+__all__ = ["Inputs", "find_inputs", "sha256_of"]
 
 
 @dataclass(frozen=True)

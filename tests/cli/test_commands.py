@@ -217,6 +217,7 @@ def test_bad_inputs_are_one_clear_line(
         (["encode", ""], "expected the name of a file"),
         (["encode", str(tmp_path / "photo.png"), str(tmp_path / "photo.png"), "-y"], "the input"),
         (["decode", str(packed), str(packed), "-y"], "the input itself"),
+        (["encode", str(tmp_path / "photo.png"), str(tmp_path / "o.JPG")], "the name of a .crdx"),
         (["encode", str(tmp_path), str(out)], "folder"),
         (["encode", str(packed), str(out)], "it is a .crdx already"),
         (["decode", str(tmp_path / "missing.crdx"), str(out)], "No such file"),
