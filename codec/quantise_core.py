@@ -116,7 +116,7 @@ def quantise_networks(
         False: _SynthesisLoss(distortion, grids, net.pixels / lam),
     }
     prior = prior_weights(net)
-    weights = within_limits({s.name: net.parameter(s.name).detach() for s in net.specs})
+    weights = within_limits(net.by_name())
     coded: dict[str, CodedTensor] = {}
     before = None if start is None else dict(zip(weights, start, strict=True))
     for kind, loss in losses.items():

@@ -108,7 +108,7 @@ class RankWork(Work):
             fitter.restore(self.checkpoint.fitter)
         self.advance(fitter, number, index)
         coded = fitter.result()
-        weights = {spec.name: net.parameter(spec.name).detach().clone() for spec in net.specs}
+        weights = {name: value.clone() for name, value in net.by_name().items()}
         mse = self._decoded_mse(net, coded, samples)
         return RoundResult(plan, coded, weights, coded_bits(coded), mse, fitter.lam)
 

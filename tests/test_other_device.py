@@ -122,8 +122,8 @@ def test_a_fit_there_resumes(elsewhere: OtherDevice, tmp_path: Path) -> None:
         first.advance()
         second.advance()
     assert torch.equal(first.latents, second.latents)
-    for name, value in first.weights().items():
-        assert torch.equal(value, second.weights()[name]), name
+    for name, value in first.net.by_name().items():
+        assert torch.equal(value, second.net.by_name()[name]), name
 
 
 def test_steps_that_are_replayed_are_the_same_steps(
@@ -137,8 +137,8 @@ def test_steps_that_are_replayed_are_the_same_steps(
     assert replayed.steps_recorded
     assert not called.steps_recorded
     assert torch.equal(called.latents, replayed.latents)
-    for name, value in called.weights().items():
-        assert torch.equal(value, replayed.weights()[name]), name
+    for name, value in called.net.by_name().items():
+        assert torch.equal(value, replayed.net.by_name()[name]), name
 
 
 def test_what_cannot_be_recorded_is_called(elsewhere: OtherDevice) -> None:

@@ -25,7 +25,8 @@ from torch import Tensor
 from codec.bitstream import core_reconstructor
 from codec.fit.budget import transform_bits
 from codec.fit.core_config import CoreFitConfig
-from codec.fit.core_loop import CoreFitter, Terms
+from codec.fit.core_loop import CoreFitter
+from codec.fit.core_loss import CoreLoss, Terms
 from codec.fit.optim import build_optimiser
 from codec.network.coded import start_from_prior
 from codec.network.core import CoreCoordX
@@ -117,13 +118,14 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-class Frozen(CoreFitter):
-    """A fit in which some tensors stay as they start."""
+class Frozen(CoreLoss):
+    """The loss of a fit in which some tensors stay as they start."""
 
     frozen: tuple[str, ...] = ()
 
-    def _evaluate_terms(self, softened: Tensor, firmed: Tensor, slopes: Tensor) -> Terms:
-        terms = super()._evaluate_terms(softened, firmed, slopes)
+    def terms(self, softened: Tensor, firmed: Tensor, slopes: Tensor) -> Terms:
+        """As the loss has them, without gradients by those tensors."""
+        terms = super().terms(softened, firmed, slopes)
         for name in self.frozen:
             terms.weights[name].zero_()
         return terms
@@ -141,8 +143,11 @@ def measure(
     lengths, device = {"y": height, "x": width}, torch.device("cpu")
     net = CoreCoordX(config, lengths, channels, seed=fit.seed)
     start_from_prior(net)
-    fitter = Frozen(net, to_signal(samples, 8, device), fit)
-    fitter.frozen = frozen
+    fitter = CoreFitter(net, to_signal(samples, 8, device), fit)
+    if frozen:
+        fitter.loss = loss = Frozen(net, fitter.target, fit)
+        loss.frozen = frozen
+        fitter.call_steps()
     if optimiser != "soap":
         fitter.networks = build_optimiser(optimiser, net.parameters(), fit.rate)
     started = time.perf_counter()

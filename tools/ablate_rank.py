@@ -85,7 +85,7 @@ class RankFitter(CoreFitter):
         self, net: CoreCoordX, target: Tensor, config: CoreFitConfig, features: int
     ) -> None:
         super().__init__(net, target, config)
-        self.distortion = self.rank = RankDistortion(net.config, target, features)
+        self.loss.distortion = self.rank = RankDistortion(net.config, target, features)
         self.adam_free = torch.optim.Adam(self.rank.free.values(), betas=(0.9, 0.99))
 
     def advance(self) -> Progress:

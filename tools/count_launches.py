@@ -67,7 +67,7 @@ def main() -> None:
     for _ in range(2):  # what every step uses is made in the first
         fitter.advance()
     (softened, _), firmed = fitter._softened(), fitter._firmed()
-    recorded = launches(lambda: fitter._evaluate_terms(softened, *firmed))
+    recorded = launches(lambda: fitter.loss.terms(softened, *firmed))
     steps = launches(lambda: [fitter.advance() for _ in range(10)])
     print("| size | recorded | launched each step |\n|---|---|---|")
     others = steps / 10 - recorded + 1  # and a copy of the latents to where the recording reads

@@ -63,5 +63,5 @@ def run(fitter: CoreFitter) -> tuple[float, float]:
     while fitter.step < fitter.config.soft_steps:
         fitter.advance()
     with torch.no_grad():
-        found, rate = fitter.evaluate(fitter.latents.round(), exact=False, gradient=False)
-    return float(found.mse), float(rate.bits) / fitter.pixels
+        found, rate = fitter.loss.evaluate(fitter.latents.round(), exact=False, gradient=False)
+    return float(found.mse), float(rate.bits) / fitter.net.pixels

@@ -142,7 +142,7 @@ def main() -> None:
         "colour": config.colour,
         "colour_level": config.colour_level,
         "lambda": args.lam,
-        "tensors": to_integers(fitter.weights()),
+        "tensors": to_integers(fitter.net.by_name()),
     }
     path = args.output or Path(f"formats/data/prior{args.number}.json")
     write_bytes(path, (json.dumps(stored, separators=(",", ":")) + "\n").encode())

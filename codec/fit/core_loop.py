@@ -21,8 +21,6 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,25 +28,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from codec.areas import grids_of
 from codec.fit.core_config import CoreFitConfig
-from codec.fit.core_distortion import CoreDistortion, DistortionResult
-from codec.fit.firm_weights import FirmWeights
-from codec.fit.lanes import Lanes
+from codec.fit.core_loss import CoreLoss, Terms
 from codec.fit.optim import build_optimiser
 from codec.fit.polish import Polish
 from codec.fit.progress import Progress
 from codec.fit.replay import Replay, preparing, recorder_of
 from codec.fit.soap import Soap
 from codec.fit.soft import soft_round_noisy
-from codec.fit.weight_price import WeightPrice
 from codec.fit.weight_search import NotFiniteError
 from codec.gpu import fused_on
-from codec.network.coded import prior_weights
 from codec.network.core import CoreCoordX
 from codec.quantise_core import quantise_networks, shrink_rows
-from codec.rate import ContextRate
-from codec.rate.context import RateResult
 from codec.rate.jobs import GatherJob
 from codec.signal import MOST_DECIBEL, decibel
 from formats.errors import InputError
@@ -57,28 +48,11 @@ from formats.weights import CodedTensor
 if TYPE_CHECKING:
     from codec.gpu.step import FusedStep
 
-__all__ = ["CoreFitter", "Terms"]
+__all__ = ["CoreFitter"]
 
 DIVERGED = "the fit diverged: try another --seed"
 
 Grids = list[npt.NDArray[np.int32]]
-
-
-@dataclass
-class Terms:
-    """The loss of a step and its gradients.
-
-    Attributes:
-        bits: of the latents, a scalar tensor.
-        mse: a scalar tensor.
-        latents: gradient by the softened latents, one vector.
-        weights: gradient by network tensor, the price of its own bits included.
-    """
-
-    bits: Tensor
-    mse: Tensor
-    latents: Tensor
-    weights: dict[str, Tensor]
 
 
 class CoreFitter:
@@ -92,24 +66,16 @@ class CoreFitter:
 
     def __init__(self, net: CoreCoordX, target: Tensor, config: CoreFitConfig) -> None:
         self.net, self.target, self.config = net, target, config
-        self.price = WeightPrice(self.weights(), prior_weights(net))
-        self.firm = FirmWeights(self.weights(), self.price)
-        self.pixels = net.pixels
-        self.shapes = [(q.shape[0], q.shape[1]) for q in net.latents]
+        self.loss = CoreLoss(net, target, config)
         self.latents = torch.cat([q.flatten() for q in net.latents]).to(target.device)
-        self.distortion = CoreDistortion(net.config, target)
-        self.rate = ContextRate(net.config, net.height, net.width, target.device)
-        self.lanes = Lanes(target.device)
-        # Sums of two portions differ in the last bits, so the number of threads matters.
-        self._portions = self.rate.divided(self._share() if self.lanes.parallel else 1.0)
-        self._terms = Replay(self._evaluate_terms, recorder_of(target.device))
+        self._terms = Replay(self.loss.terms, recorder_of(target.device))
         self.networks = build_optimiser("soap", net.parameters(), config.rate)
         # On a CPU the fused Adam is one pass over memory; so is it on a GPU.
         self.adam = torch.optim.Adam(
             [self.latents],
             lr=config.latent_rate,
             betas=config.betas,
-            eps=config.epsilon(self.pixels),
+            eps=config.epsilon(self.net.pixels),
             fused=True,
         )
         self.step = 0
@@ -128,23 +94,13 @@ class CoreFitter:
 
     def call_steps(self) -> None:
         """Launch every step anew even where steps can be recorded."""
-        self._terms = Replay(self._evaluate_terms, None)
+        self._terms = Replay(self.loss.terms, None)
         self._record, self._undecided, self._fused = False, True, None
 
     @property
     def steps_recorded(self) -> bool:
         """Whether steps are replayed from a recording."""
         return self._terms.recorded if self._fused is None else self._fused.recorded
-
-    # -- parts -----------------------------------------------------------------------------
-
-    def weights(self) -> dict[str, Tensor]:
-        """Network weights by name."""
-        return {spec.name: self.net.parameter(spec.name).detach() for spec in self.net.specs}
-
-    def split(self, flat: Tensor) -> list[Tensor]:
-        """One vector of all latents as grids by number."""
-        return grids_of(flat, self.shapes)
 
     def _softened(self) -> tuple[Tensor, Tensor]:
         """Latents as the loss sees them, and the slope of that."""
@@ -158,51 +114,9 @@ class CoreFitter:
         config, noise = self.config, None
         temperature = config.firmness(self.step)
         if temperature is not None:
-            noise = self.latents.new_empty(self.firm.count)
+            noise = self.latents.new_empty(self.loss.firm.count)
             noise.normal_(0, config.firm_noise, generator=self._generator)
-        return self.firm(self.weights(), temperature or 1.0, noise)
-
-    def evaluate(
-        self,
-        latents: Tensor,
-        exact: bool,
-        gradient: bool = True,
-        weights: Mapping[str, Tensor] | None = None,
-    ) -> tuple[DistortionResult, RateResult]:
-        """Distortion and rate of a vector of latents, with gradients of D + lambda R.
-
-        `weights`: of the networks, by name, instead of their own.
-        """
-        weights = self.weights() if weights is None else weights
-        grids = self.split(latents)
-        context = {k: v for k, v in weights.items() if k.startswith("context.")}
-        synthesis = {k: v for k, v in weights.items() if not k.startswith("context.")}
-        scale = self.config.lam / self.pixels
-        here, aside = (
-            partial(portion, context, latents, scale, gradient=gradient, exact=exact)
-            for portion in self._portions
-        )
-        if not self.lanes.parallel:
-            return self.distortion(synthesis, grids), here()
-        (found, first), second = self.lanes.both(
-            lambda: (self.distortion(synthesis, grids), here()), aside
-        )
-        return found, first + second
-
-    def _share(self) -> float:
-        """The share of the rate that is evaluated on the side of the distortion."""
-        config, lengths = self.net.config, self.net.lengths
-        latents = config.latents(lengths["y"], lengths["x"])
-        context = config.context_macs * latents
-        if self.rate.fused is not None:
-            # In multiplications of the rate that take as long, by timing both.
-            distortion = self.pixels * (1250 + 10 * config.hidden)
-            return max(0.0, 0.5 - 0.5 * distortion / context)
-        others = config.macs(lengths, self.net.channels) - context
-        # A multiplication of the distortion takes about twice the time.
-        return max(0.0, 0.5 - others / context)
-
-    # -- one step --------------------------------------------------------------------------
+        return self.loss.firm(self.net.by_name(), temperature or 1.0, noise)
 
     @torch.no_grad()
     def advance(self) -> Progress:
@@ -222,7 +136,7 @@ class CoreFitter:
         if self.finished:
             self._finish()
         elif self.step % 10 == 0 or self.step == 1:  # a read waits for a GPU
-            self._seen = (float(bits) / self.pixels, float(mse))
+            self._seen = (float(bits) / self.net.pixels, float(mse))
         bpp, seen = self._seen
         return Progress(self.step, config.steps, stage, bpp, decibel(seen, MOST_DECIBEL))
 
@@ -243,13 +157,13 @@ class CoreFitter:
                 self.net.parameter(name).grad = value
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
             try:
-                with self.lanes.alone():
+                with self.loss.lanes.alone():
                     self.networks.step()
             except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # SOAP
                 raise InputError(DIVERGED) from error
             if self.step % 10 == 9 or self.step == 0:
                 # Weights that outgrow the format in a long fit cannot be coded at its end.
-                shrink_rows(self.weights())
+                shrink_rows(self.net.by_name())
         return terms.bits, terms.mse
 
     def _fused_step(self, stage: str) -> tuple[Tensor, Tensor] | None:
@@ -274,10 +188,10 @@ class CoreFitter:
     def _built(self) -> FusedStep | None:
         from codec.gpu.step import FusedStep, Parts, supported  # Triton is not everywhere
 
-        soap, jobs, shape = self.networks, self.rate.jobs, self.net.config
+        soap, jobs, shape = self.networks, self.loss.rate.jobs, self.net.config
         if not isinstance(soap, Soap):
             return None
-        if not supported(self.config, shape, self.pixels, jobs, soap):
+        if not supported(self.config, shape, self.net.pixels, jobs, soap):
             return None
         parameters = list(self.net.parameters())
         flat = torch.cat([p.detach().flatten() for p in parameters])
@@ -293,45 +207,26 @@ class CoreFitter:
             self.adam,
             soap,
             flat,
-            self.weights(),
-            self.price,
+            self.net.by_name(),
+            self.loss.price,
         )
         return FusedStep(parts, self.step, self._record)
-
-    def _evaluate_terms(self, softened: Tensor, firmed: Tensor, slopes: Tensor) -> Terms:
-        """The loss and the gradients of all that is fitted.
-
-        Args:
-            softened: latents.
-            firmed, slopes: weights of the context, and the slopes of these by the real ones.
-        """
-        seen = self.weights() | self.firm.split(firmed)
-        found, rate = self.evaluate(softened, exact=False, weights=seen)
-        latents = torch.cat([d.flatten() for d in found.latents]).add_(rate.latents)
-        weights = found.weights | rate.weights
-        for name, slope in self.firm.split(slopes).items():
-            weights[name].mul_(slope)
-        if self.config.weight_price:
-            price = self.config.weight_price * self.config.lam / self.pixels
-            for name, slope in self.price.gradient(self.weights()).items():
-                weights[name].add_(slope, alpha=price)
-        return Terms(rate.bits, found.mse, latents, weights)
 
     def _freeze(self) -> None:
         """Quantise the networks; what the loss saw of their weights starts later rounds."""
         if self.config.firmness(self.step - 1) is not None:
-            self.net.assign(self.weights() | self.firm.rounded(self.weights()))
-        self.start_weights = {name: value.clone() for name, value in self.weights().items()}
+            self.net.assign(self.net.by_name() | self.loss.firm.rounded(self.net.by_name()))
+        self.start_weights = {name: value.clone() for name, value in self.net.by_name().items()}
         self.coded = self._quantised(self.latents.round())
 
     def _quantised(self, latents: Tensor) -> list[CodedTensor]:
         """The best symbols for these latents: from real weights, or better ones than before."""
-        _require_finite(latents, *self.weights().values())
-        self.distortion.release()
-        grids, lam = self.split(latents), self.config.lam
+        _require_finite(latents, *self.net.by_name().values())
+        self.loss.distortion.release()
+        grids, lam = self.loss.split(latents), self.config.lam
         try:
             return quantise_networks(
-                self.net, self.distortion, self.rate, latents, grids, lam, self.coded
+                self.net, self.loss.distortion, self.loss.rate, latents, grids, lam, self.coded
             )
         except NotFiniteError as error:
             raise InputError(DIVERGED) from error
@@ -341,17 +236,17 @@ class CoreFitter:
             self._freeze()
         # The latents have moved since the networks were quantised.
         self.coded = self._quantised(self.latents.round())
-        self.distortion.release()
-        polish = Polish(self.net, self.distortion, self.rate, self.config.lam)
+        self.loss.distortion.release()
+        polish = Polish(self.net, self.loss.distortion, self.loss.rate, self.config.lam)
         self.final = polish(self.latents.round(), self.config.polish_rounds)
         self._conclude()
 
     def _conclude(self) -> None:
         """What the file will hold, and what the integer network says of it."""
         assert self.final is not None
-        found, rate = self.evaluate(self.final, exact=True, gradient=False)
-        self._seen = (float(rate.bits) / self.pixels, float(found.mse))
-        self.net.latents = self.split(self.final)
+        found, rate = self.loss.evaluate(self.final, exact=True, gradient=False)
+        self._seen = (float(rate.bits) / self.net.pixels, float(found.mse))
+        self.net.latents = self.loss.split(self.final)
 
     @property
     def finished(self) -> bool:
@@ -371,15 +266,9 @@ class CoreFitter:
                 progress(report)
 
     def close(self) -> None:
-        """Let go of the threads, and of a recording; no step can follow.
-
-        The computation of a step holds on to the fitter, so that without this only the garbage
-        collector would free it, sooner or later.
-        """
+        """Let go of the threads, and of a recording and its memory; no step can follow."""
         self._terms, self._fused = Replay(_no_more, None), None
-        self.lanes.close()
-
-    # -- saving ----------------------------------------------------------------------------
+        self.loss.lanes.close()
 
     def state(self) -> dict[str, Any]:
         """Everything a later process needs to go on as if it had not stopped."""
@@ -388,7 +277,7 @@ class CoreFitter:
         return {
             "step": self.step,
             "latents": self.latents,
-            "weights": self.weights(),
+            "weights": self.net.by_name(),
             "networks": self.networks.state_dict(),
             "adam": self.adam.state_dict(),
             "coded": None if self.coded is None else [[t.symbols, t.step] for t in self.coded],

@@ -81,7 +81,7 @@ class Polish:
         self, net: CoreCoordX, distortion: CoreDistortion, rate: ContextRate, lam: float
     ) -> None:
         self.distortion, self.rate = distortion, rate
-        weights = {spec.name: net.parameter(spec.name).detach() for spec in net.specs}
+        weights = net.by_name()
         self.context = {n: w for n, w in weights.items() if n.startswith("context.")}
         self.synthesis = {n: w for n, w in weights.items() if n not in self.context}
         self.size = net.height, net.width

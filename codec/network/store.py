@@ -42,6 +42,10 @@ class WeightStore(nn.Module):
         parameter: nn.Parameter = self.weights[name.replace(".", "_")]
         return parameter
 
+    def by_name(self) -> dict[str, Tensor]:
+        """The stored weights by name, without their gradients: not copies, but themselves."""
+        return {spec.name: self.parameter(spec.name).detach() for spec in self.specs}
+
     def accepts(self, weights: Mapping[str, Tensor]) -> bool:
         """Whether `weights` have the names and shapes of this network."""
         shapes = {name: tuple(w.shape) for name, w in weights.items()}

@@ -310,11 +310,15 @@ def test_fits_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         config = CoreConfig(levels=5, width=8, hidden=8)
         net = CoreCoordX(config, {"y": 64, "x": 96}, 3)
         fitter = CoreFitter(net, target, CoreFitConfig.of(4e-3, 60))
-        assert (fitter.rate.fused is None) == (fitter.distortion.fused is None) == (wanted == "0")
-        before = torch.cat([w.flatten() for w in fitter.weights().values()])
+        assert (
+            (fitter.loss.rate.fused is None)
+            == (fitter.loss.distortion.fused is None)
+            == (wanted == "0")
+        )
+        before = torch.cat([w.flatten() for w in fitter.net.by_name().values()])
         for _ in range(4):
             fitter.advance()
-        moved = torch.cat([w.flatten() for w in fitter.weights().values()]) - before
+        moved = torch.cat([w.flatten() for w in fitter.net.by_name().values()]) - before
         found[wanted] = fitter.latents.clone(), moved
         fitter.close()
     for latents, moved in found.values():

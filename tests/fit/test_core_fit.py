@@ -78,7 +78,7 @@ def test_a_fit_lowers_the_loss_and_ends_in_integers() -> None:
     losses = [10 ** (-report.psnr / 10) + 1e-3 * report.bpp for report in reports]
     assert losses[-1] < 0.5 * losses[0]
     with torch.no_grad():  # the last report is of the integers, and of the integer network
-        found, rate = fit.evaluate(fit.final, exact=True, gradient=False)
+        found, rate = fit.loss.evaluate(fit.final, exact=True, gradient=False)
     assert losses[-1] == pytest.approx(float(found.mse) + 1e-3 * float(rate.bits) / (40 * 56))
     for grid, real in zip(grids, fit.net.latents, strict=True):
         np.testing.assert_array_equal(grid, real.numpy())
@@ -89,7 +89,9 @@ def test_a_fit_lowers_the_loss_and_ends_in_integers() -> None:
 
 def test_weights_that_are_those_of_the_prior_cost_nothing() -> None:
     fit = fitter()
-    assert not any(bool(slope.any()) for slope in fit.price.gradient(fit.weights()).values())
+    assert not any(
+        bool(slope.any()) for slope in fit.loss.price.gradient(fit.net.by_name()).values()
+    )
 
 
 def test_the_prior_is_where_the_network_is() -> None:
@@ -107,7 +109,7 @@ def test_the_estimate_is_what_the_file_costs() -> None:
     real = sum(grid_bits(unit.network, dict(enumerate(unit.grids()))).values())
     flat = torch.from_numpy(np.concatenate([g.ravel() for g in seen])).float()
     with torch.no_grad():
-        _, rate = fit.evaluate(flat, exact=True, gradient=False)
+        _, rate = fit.loss.evaluate(flat, exact=True, gradient=False)
     assert float(rate.bits) == pytest.approx(real, rel=0.005)
     assert sum(int((a != b).sum()) for a, b in zip(seen, grids, strict=True)) <= 0.01 * flat.numel()
 
@@ -296,7 +298,9 @@ def test_huge_weights_are_quantised_within_the_format() -> None:
     with torch.no_grad():
         fit.net.parameter("tail.weight").fill_(1e6)
         fit.net.parameter("skip").fill_(700.0)
-    coded = quantise_networks(fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3)
+    coded = quantise_networks(
+        fit.net, fit.loss.distortion, fit.loss.rate, fit.latents, fit.net.latents, 1e-3
+    )
     assert all(MIN_STEP <= tensor.step <= MAX_STEP for tensor in coded)
 
 
@@ -305,7 +309,9 @@ def test_context_weights_too_large_for_the_format_are_made_smaller() -> None:
     with torch.no_grad():  # sums of a row would pass 2^24
         fit.net.parameter("context.out").fill_(3.0)
         fit.net.parameter("context.hidden").mul_(40.0)
-    coded = quantise_networks(fit.net, fit.distortion, fit.rate, fit.latents, fit.net.latents, 1e-3)
+    coded = quantise_networks(
+        fit.net, fit.loss.distortion, fit.loss.rate, fit.latents, fit.net.latents, 1e-3
+    )
     names = [spec.name for spec in fit.net.specs]
     ContextNetwork(fit.net.config, dict(zip(names, coded, strict=True)))
 
@@ -324,10 +330,10 @@ def test_fits_stay_within_the_limits_of_the_format(name: str, value: float) -> N
     fit = fitter(40)
     with torch.no_grad():
         fit.net.parameter(f"context.{name}").fill_(value)
-    assert largest_share(fit.weights()) > 2
+    assert largest_share(fit.net.by_name()) > 2
     for _ in range(10):
         fit.advance()
-    assert largest_share(fit.weights()) < 1
+    assert largest_share(fit.net.by_name()) < 1
 
 
 def test_a_band_stands_for_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,8 +350,10 @@ def test_a_band_stands_for_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> N
         return real(self, *args)
 
     monkeypatch.setattr(CoreDistortion, "error", error)
-    grids = fit.split(fit.latents.round())
-    coded = quantise_networks(net, fit.distortion, fit.rate, fit.latents.round(), grids, 1e-3)
+    grids = fit.loss.split(fit.latents.round())
+    coded = quantise_networks(
+        net, fit.loss.distortion, fit.loss.rate, fit.latents.round(), grids, 1e-3
+    )
     assert {tuple(shape) for shape in shapes} == {(3, 12, 24)}
     assert [tensor.symbols.shape for tensor in coded] == [spec.shape for spec in net.specs]
 
@@ -357,12 +365,12 @@ def test_lanes_share_the_work_and_leave_the_threads_as_they_were() -> None:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             fit = fitter(30)
-            assert fit.lanes.parallel == (threads == 2)
+            assert fit.loss.lanes.parallel == (threads == 2)
             latents = torch.randn(fit.latents.shape, generator=torch.Generator().manual_seed(1))
             with torch.no_grad():
-                found.append(fit.evaluate(latents, exact=False))
+                found.append(fit.loss.evaluate(latents, exact=False))
             assert torch.get_num_threads() == threads
-            with fit.lanes.alone():
+            with fit.loss.lanes.alone():
                 assert torch.get_num_threads() == 1
             assert torch.get_num_threads() == threads
     finally:

@@ -91,25 +91,27 @@ def test_rounding_at_the_end_of_the_soft_stage_costs_little() -> None:
     for name, share in (("firm", 0.5), ("free", 1.0)):
         fit, _ = fitted(firm_from=share)
         latents = fit.latents.round()
-        price = WeightPrice(fit.weights(), prior_weights(fit.net))
-        hard = FirmWeights(fit.weights(), price).rounded(fit.weights())
+        price = WeightPrice(fit.net.by_name(), prior_weights(fit.net))
+        hard = FirmWeights(fit.net.by_name(), price).rounded(fit.net.by_name())
         at_end = replace(fit.config, firm_from=0.0)
-        last = fit.firm(
-            fit.weights(), at_end.firmness(fit.step - 1) or 1.0, torch.zeros(fit.firm.count)
+        last = fit.loss.firm(
+            fit.net.by_name(),
+            at_end.firmness(fit.step - 1) or 1.0,
+            torch.zeros(fit.loss.firm.count),
         )[0]
-        seen = fit.firm.split(last) if name == "firm" else fit.weights()
+        seen = fit.loss.firm.split(last) if name == "firm" else fit.net.by_name()
         context = {n: seen[n] for n in hard}
-        soft = float(fit.rate(context, latents, gradient=False).bits)
-        cost[name] = float(fit.rate(hard, latents, gradient=False).bits) / soft - 1
+        soft = float(fit.loss.rate(context, latents, gradient=False).bits)
+        cost[name] = float(fit.loss.rate(hard, latents, gradient=False).bits) / soft - 1
     assert abs(cost["firm"]) < 0.02
     assert cost["free"] > 2 * abs(cost["firm"])
 
 
 def test_the_quantised_network_begins_at_what_was_seen() -> None:
     fit, done = fitted(firm_from=0.5)
-    hard = fit.firm.rounded(fit.weights())
+    hard = fit.loss.firm.rounded(fit.net.by_name())
     for name, value in done.start_weights.items():
-        torch.testing.assert_close(value, hard.get(name, fit.weights()[name]))
+        torch.testing.assert_close(value, hard.get(name, fit.net.by_name()[name]))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 200, 10_000])

@@ -366,7 +366,7 @@ def test_a_fit_goes_the_way_of_one_without_kernels(fused: Callable[[bool], None]
         state = fit.state()
         soap = [s["step"] for s in state["networks"]["state"].values()]
         adam = [float(s["step"]) for s in state["adam"]["state"].values()]
-        weights = torch.cat([w.flatten() for w in fit.weights().values()])
+        weights = torch.cat([w.flatten() for w in fit.net.by_name().values()])
         ways.append((fit.latents.cpu(), weights.cpu(), soap, adam, report))
     plain, kernel = ways
     assert kernel[2:4] == plain[2:4]
@@ -424,7 +424,7 @@ def test_kernels_that_do_not_run_are_done_without(
     assert fit.step == 4
     if DEVICE == CPU:  # on a GPU sums come in any order
         torch.testing.assert_close(fit.latents, plain.latents)
-        torch.testing.assert_close(fit.weights(), plain.weights())
+        torch.testing.assert_close(fit.net.by_name(), plain.net.by_name())
 
 
 def test_a_fit_ends_and_resumes(fused: Callable[[bool], None]) -> None:
@@ -448,7 +448,7 @@ def test_a_fit_ends_and_resumes(fused: Callable[[bool], None]) -> None:
     assert other.latents.isfinite().all()
     tensors, grids = again.result()
     assert len(tensors) == len(again.net.specs)
-    assert [g.shape for g in grids] == again.shapes
+    assert [g.shape for g in grids] == [q.shape for q in again.net.latents]
     # The networks stayed as they were quantised.
     for spec, tensor in zip(again.net.specs, tensors, strict=True):
         expected = torch.from_numpy(tensor.values).to(torch.float32)
