@@ -1,4 +1,4 @@
-"""The file: signature, version, chunks with length and CRC-32, and the order they come in.
+"""The file: signature, version, and the order in which its chunks come.
 
     signature version | H header | a..z optional | X index | U unit 0 | U unit 1 ... | a..z | E
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -20,9 +19,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from formats import limits
+from formats.chunks import ChunkReader, Span, pack_chunk
 from formats.cursor import Reader, Writer
 from formats.errors import (
-    ChecksumError,
     CorruptError,
     FormatError,
     InputError,
@@ -43,13 +42,6 @@ METADATA = {"icc": b"i", "exif": b"e", "xmp": b"x", "audio": b"a", "comment": b"
 """Optional chunks with a meaning in version 1; audio comes after the units."""
 _NAMES = {code.decode(): name for name, code in METADATA.items()}
 _TRAILING = ("audio",)
-_CHUNK_HEAD = 1 + 9  # type, longest varint
-
-
-def _chunk(kind: bytes, payload: bytes) -> bytes:
-    limits.check_limit(f"bytes of chunk {kind.decode()}", len(payload), limits.MAX_CHUNK_BYTES)
-    framed = Writer().raw(kind).varint(len(payload)).raw(payload).done()
-    return framed + zlib.crc32(framed).to_bytes(4, "little")
 
 
 def write_container(
@@ -82,17 +74,17 @@ def write_container(
         raise InputError(f"container: an image has one unit, got {len(units)}")
     if header.kind == MediaKind.IMAGE and "audio" in metadata:
         raise InputError("metadata: an image has no sound, got audio")
-    out = [SIGNATURE, bytes([VERSION]), _chunk(b"H", header.pack())]
-    out += [_chunk(METADATA[k], v) for k, v in metadata.items() if k not in _TRAILING]
-    chunks = [_chunk(b"U", unit) for unit in units]
+    out = [SIGNATURE, bytes([VERSION]), pack_chunk(b"H", header.pack())]
+    out += [pack_chunk(METADATA[k], v) for k, v in metadata.items() if k not in _TRAILING]
+    chunks = [pack_chunk(b"U", unit) for unit in units]
     if header.kind == MediaKind.VIDEO:
         index = Writer().varint(len(chunks))
         for chunk, frames in zip(chunks, unit_frames, strict=True):
             index.varint(frames).varint(len(chunk))
-        out.append(_chunk(b"X", index.done()))
+        out.append(pack_chunk(b"X", index.done()))
     out += chunks
-    out += [_chunk(METADATA[k], v) for k, v in metadata.items() if k in _TRAILING]
-    out.append(_chunk(b"E", b""))
+    out += [pack_chunk(METADATA[k], v) for k, v in metadata.items() if k in _TRAILING]
+    out.append(pack_chunk(b"E", b""))
     return b"".join(out)
 
 
@@ -107,16 +99,6 @@ def _named(name: str) -> Iterator[None]:
         raise type(error)(f"{name}: {error}") from error
 
 
-@dataclass(frozen=True)
-class Span:
-    """Where a chunk lies: type, offset of its first byte, payload bytes, chunk bytes."""
-
-    kind: str
-    offset: int
-    payload: int
-    total: int
-
-
 @dataclass
 class Container:
     """A `.crdx` file opened for reading. Only the front is read; units are read on demand.
@@ -126,7 +108,6 @@ class Container:
         metadata: optional chunks before the units, by name (audio: see `audio`).
         unit_frames: frames of each unit.
         unit_spans: where each unit's chunk lies (offset, bytes).
-        size: bytes of the file.
         name: its path, if it was opened by path; errors start with it.
     """
 
@@ -134,9 +115,8 @@ class Container:
     metadata: dict[str, bytes]
     unit_frames: list[int]
     unit_spans: list[tuple[int, int]]
-    size: int
+    _chunks: ChunkReader = field(repr=False)
     name: str = ""
-    _stream: BinaryIO = field(default_factory=io.BytesIO, repr=False)
 
     # -- opening ---------------------------------------------------------------------------
 
@@ -189,21 +169,21 @@ class Container:
             raise VersionError(
                 f"version {start[-1]} of the .crdx format; this library reads version {VERSION}"
             )
-        box = cls(None, {}, [], [], size, _stream=stream)  # type: ignore[arg-type]
+        box = cls(None, {}, [], [], ChunkReader(stream, size))  # type: ignore[arg-type]
         box._read_front(len(start))
         return box
 
     def _read_front(self, offset: int) -> None:
         start = offset
-        kind, payload, offset = self._next(offset)
+        kind, payload, offset = self._chunks.read(offset)
         if kind != "H":
             raise CorruptError(f"expected the header chunk first, got {kind!r} at byte {start}")
         self.header = Header.unpack(payload, start)
         while True:
-            span = self._span(offset)
+            span = self._chunks.span(offset)
             if span.kind in "XU":
                 break
-            kind, payload, end = self._next(offset)
+            kind, payload, end = self._chunks.read(offset)
             self._optional(kind, offset)
             name = _NAMES.get(kind)
             if name in _TRAILING:
@@ -222,7 +202,7 @@ class Container:
             self.unit_frames = [1]
             self.unit_spans = [(offset, span.total)]
         else:
-            _, payload, end = self._next(offset)
+            _, payload, end = self._chunks.read(offset)
             self._read_index(payload, offset, end)
         for frames in set(self.unit_frames):
             self.header.tensors(frames)  # limits
@@ -248,50 +228,6 @@ class Container:
             )
         starts = accumulate(sizes, initial=data_start)
         self.unit_spans = list(zip(starts, sizes, strict=False))
-
-    # -- chunks ----------------------------------------------------------------------------
-
-    def _span(self, offset: int) -> Span:
-        """Type and length of the chunk at `offset`, checked against the file's size."""
-        self._stream.seek(offset)
-        read = Reader(self._stream.read(_CHUNK_HEAD), "chunk", offset)
-        kind = chr(read.u8("chunk type"))
-        if not (kind.isascii() and kind.isalpha()):
-            raise CorruptError(f"expected a chunk type at byte {offset}, got byte {ord(kind):#04x}")
-        length = limits.check_limit(
-            f"bytes of chunk {kind!r}", read.varint("chunk length"), limits.MAX_CHUNK_BYTES
-        )
-        total = read.position + length + 4
-        if offset + total > self.size:
-            raise TruncatedError(
-                f"chunk {kind!r} at byte {offset} needs {total} bytes, "
-                f"{self.size - offset} are left of the file's {self.size}"
-            )
-        return Span(kind, offset, length, total)
-
-    def _spans(self) -> list[Span]:
-        """Where every chunk lies, of a file that was found whole."""
-        spans, offset = [], len(SIGNATURE) + 1
-        while offset < self.size:
-            spans.append(self._span(offset))
-            offset += spans[-1].total
-        return spans
-
-    def _next(self, offset: int) -> tuple[str, bytes, int]:
-        """Read the chunk at `offset`: its type, its payload, the offset after it."""
-        span = self._span(offset)
-        self._stream.seek(offset)
-        framed = self._stream.read(span.total)
-        if len(framed) != span.total:
-            raise TruncatedError(f"chunk {span.kind!r} at byte {offset}: the file became shorter")
-        stored = int.from_bytes(framed[-4:], "little")
-        actual = zlib.crc32(framed[:-4])
-        if stored != actual:
-            raise ChecksumError(
-                f"chunk {span.kind!r} at byte {offset}: its CRC-32 is {actual:08x}, "
-                f"the file says {stored:08x}: the bytes have changed since they were written"
-            )
-        return span.kind, framed[span.total - 4 - span.payload : -4], offset + span.total
 
     def _optional(self, kind: str, offset: int) -> None:
         if kind.isupper():
@@ -328,13 +264,13 @@ class Container:
     def _payload(self, number: int) -> tuple[bytes, int]:
         """Payload of a unit's chunk and its offset in the file."""
         offset, size = self.unit_spans[number]
-        span = self._span(offset)
+        span = self._chunks.span(offset)
         if span.kind != "U" or span.total != size:
             raise CorruptError(
                 f"unit {number}: the index points to a unit of {size} bytes at byte {offset}, "
                 f"there is a chunk {span.kind!r} of {span.total}"
             )
-        _, payload, end = self._next(offset)
+        _, payload, end = self._chunks.read(offset)
         return payload, end - 4 - len(payload)
 
     def _tail(self) -> dict[str, bytes]:
@@ -342,7 +278,7 @@ class Container:
         offset = sum(self.unit_spans[-1])
         found: dict[str, bytes] = {}
         while True:
-            kind, payload, end = self._next(offset)
+            kind, payload, end = self._chunks.read(offset)
             if kind == "E":
                 if payload or end != self.size:
                     raise CorruptError(
@@ -376,18 +312,23 @@ class Container:
             FormatError: the first fault.
         """
         with _named(self.name):
-            Container._parse(self._stream)
+            Container._parse(self._chunks.stream)
             for number in range(len(self.unit_spans)):
                 if self.header.family == NetworkFamily.CORE:
                     self._core_unit(number).verify()
                 else:
                     self._unit(number)
             self._tail()
-            return self._spans()
+            return self._chunks.spans(len(SIGNATURE) + 1)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._chunks.size
 
     def close(self) -> None:
         """Close the underlying stream."""
-        self._stream.close()
+        self._chunks.stream.close()
 
     def __enter__(self) -> Container:
         return self
