@@ -19,7 +19,15 @@ _HEAD = 1 + 9  # type, longest varint
 
 
 def pack_chunk(kind: bytes, payload: bytes) -> bytes:
-    """A whole chunk."""
+    """A whole chunk.
+
+    Args:
+        kind: one letter.
+        payload: what it holds.
+
+    Raises:
+        LimitError: it holds more than a chunk may.
+    """
     limits.check_limit(f"bytes of chunk {kind.decode()}", len(payload), limits.MAX_CHUNK_BYTES)
     framed = Writer().raw(kind).varint(len(payload)).raw(payload).done()
     return framed + zlib.crc32(framed).to_bytes(4, "little")
@@ -69,7 +77,11 @@ class ChunkReader:
         return Span(kind, offset, length, total)
 
     def spans(self, offset: int) -> list[Span]:
-        """Where every chunk lies from `offset` to the file's end."""
+        """Where every chunk lies from `offset` to the file's end.
+
+        Raises:
+            FormatError: as `span`.
+        """
         found = []
         while offset < self.size:
             found.append(self.span(offset))

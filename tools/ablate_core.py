@@ -143,11 +143,10 @@ def measure(
     lengths, device = {"y": height, "x": width}, torch.device("cpu")
     net = CoreCoordX(config, lengths, channels, seed=fit.seed)
     start_from_prior(net)
-    fitter = CoreFitter(net, to_signal(samples, 8, device), fit)
-    if frozen:
-        fitter.loss = loss = Frozen(net, fitter.target, fit)
-        loss.frozen = frozen
-        fitter.call_steps()
+    target = to_signal(samples, 8, device)
+    loss = Frozen(net, target, fit)
+    loss.frozen = frozen
+    fitter = CoreFitter(net, target, fit, loss)
     if optimiser != "soap":
         fitter.networks = build_optimiser(optimiser, net.parameters(), fit.rate)
     started = time.perf_counter()

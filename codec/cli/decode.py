@@ -38,7 +38,7 @@ examples:
   coordx decode clip.crdx - | ffplay -         y4m on standard output
   coordx decode clip.crdx frame.png --frames 12
 """
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
+ONE_FRAME = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
 def add_parser(commands: Any) -> None:
@@ -160,7 +160,7 @@ def _full_scale(samples: Samples, bit_depth: int) -> Samples:
 def _video(video: Video, output: str, overwrite: bool, args: argparse.Namespace) -> int:
     numbers = video.frame_range(args.frames)
     suffix = Path(output).suffix.lower()
-    if output != PIPE and suffix in IMAGE_SUFFIXES:
+    if output != PIPE and suffix in ONE_FRAME:
         if len(numbers) != 1:
             raise InputError(
                 f"{output}: an image holds one frame, {len(numbers)} were asked for; choose one "

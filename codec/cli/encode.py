@@ -60,7 +60,8 @@ def add_parser(commands: Any) -> None:
         "output",
         metavar="OUT",
         nargs="?",
-        help="the .crdx file, or - for standard output [IN with the suffix .crdx]",
+        help="the .crdx file, not named like media, or - for standard output [IN with the suffix "
+        ".crdx]",
     )
     rate = parser.add_argument_group("rate (one of)").add_mutually_exclusive_group()
     rate.add_argument(
@@ -213,17 +214,18 @@ def _state_path(output: str, args: argparse.Namespace) -> Path | None:
 
 
 def _require_coded_name(output: str) -> None:
-    """Refuse an OUT that is named like media: a slip, and what is written there is a .crdx file.
+    """Refuse an OUT that is named like media: a second IN, or one that would hide what it is.
 
     Raises:
         InputError: it is.
     """
     from codec.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-    if Path(output).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+    named = Path(output).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    if named and not Path(output).is_dir():
         raise InputError(
             f"OUT: expected the name of a .crdx file, got {output}, that of a picture or a video; "
-            f"perhaps {Path(output).with_suffix('.crdx')}"
+            "one IN is encoded at a time"
         )
 
 

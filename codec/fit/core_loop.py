@@ -62,11 +62,25 @@ class CoreFitter:
         net: the network, on its device; its `latents` are where the fit starts.
         target: (channels, height, width) float32 samples in [0, 1], on the same device.
         config: see `CoreFitConfig`.
+        loss: of these; None makes it.
+
+    Attributes:
+        latents: all grids as one vector, real numbers while they are fitted.
+        loss: what is minimised.
+        step: how many have been made.
+        coded: symbols of the networks' weights, once they are quantised.
+        final: integer latents, once the fit is finished.
     """
 
-    def __init__(self, net: CoreCoordX, target: Tensor, config: CoreFitConfig) -> None:
+    def __init__(
+        self,
+        net: CoreCoordX,
+        target: Tensor,
+        config: CoreFitConfig,
+        loss: CoreLoss | None = None,
+    ) -> None:
         self.net, self.target, self.config = net, target, config
-        self.loss = CoreLoss(net, target, config)
+        self.loss = CoreLoss(net, target, config) if loss is None else loss
         self.latents = torch.cat([q.flatten() for q in net.latents]).to(target.device)
         self._terms = Replay(self.loss.terms, recorder_of(target.device))
         self.networks = build_optimiser("soap", net.parameters(), config.rate)
@@ -268,7 +282,7 @@ class CoreFitter:
     def close(self) -> None:
         """Let go of the threads, and of a recording and its memory; no step can follow."""
         self._terms, self._fused = Replay(_no_more, None), None
-        self.loss.lanes.close()
+        self.loss.close()
 
     def state(self) -> dict[str, Any]:
         """Everything a later process needs to go on as if it had not stopped."""

@@ -84,6 +84,9 @@ class CoreLoss:
             exact: the rate is what the integer context network says.
             gradient: also the gradients of the rate.
             weights: of the networks, by name, instead of their own.
+
+        Returns:
+            The error of the picture and the bits of the latents; gradients where asked for.
         """
         weights = self.net.by_name() if weights is None else weights
         grids = self.split(latents)
@@ -119,6 +122,10 @@ class CoreLoss:
             for name, slope in self.price.gradient(self.net.by_name()).items():
                 weights[name].add_(slope, alpha=price)
         return Terms(rate.bits, found.mse, latents, weights)
+
+    def close(self) -> None:
+        """End the second thread; nothing can be evaluated any more where there are two."""
+        self.lanes.close()
 
     def _share(self) -> float:
         """The share of the rate that is evaluated on the side of the distortion."""

@@ -1,7 +1,9 @@
 """Kernels of products with banded matrices, whose entries are made where they are used.
 
 A matrix has a row for each sample of an axis and a column for each latent; its entries are those
-of the composite kernel (`codec/network/kernels.py`). DOWN: the axis is that of rows.
+of the composite kernel (`codec/network/kernels.py`). DOWN: the axis is that of rows. A program
+has a row of `tiles`: the grid, the first line, the first sample or latent, the first of what is
+summed over, and how many chunks of that there are; for `correlate` first sample and first latent.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ def _taps(kernels, grid, SIZE: tl.constexpr, at, near, inside, stride, offset):
 
 @triton.jit
 def _grid_of(layout, grid):
-    """What a kernel needs to know of a grid: a row of the layout (see `_Axis`)."""
+    """What a kernel needs to know of a grid: a row of the layout (see `_Axis` in
+    `codec/gpu/interpolation.py`)."""
     row = layout + grid * 9
     source, source_stride, length = tl.load(row), tl.load(row + 1), tl.load(row + 2)
     lines, out, out_stride = tl.load(row + 3), tl.load(row + 4), tl.load(row + 5)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from codec.gpu.bands import contract, correlate, expand
+from codec.gpu import bands
 from codec.gpu.composite import compose, decompose
 from codec.gpu.sums import Sums
 from formats.core import CoreConfig
@@ -112,7 +112,7 @@ class FusedInterpolation:
             (self._down, latents, self._tall, True),
             (self._across, self._tall, self.features, False),
         ):
-            expand[(len(axis.expand),)](
+            bands.expand[(len(axis.expand),)](
                 source,
                 self._kernels,
                 out,
@@ -148,7 +148,7 @@ class FusedInterpolation:
             (self._across, planes, self._tall, tall, False),
             (self._down, tall, latents, grad, True),
         ):
-            contract[(len(axis.contract),)](
+            bands.contract[(len(axis.contract),)](
                 back,
                 self._kernels,
                 into,
@@ -158,7 +158,7 @@ class FusedInterpolation:
                 SIZE=size,
                 PRECISION=BACKWARD,
             )
-            correlate[(len(axis.correlate),)](
+            bands.correlate[(len(axis.correlate),)](
                 back,
                 source,
                 by_kernel,

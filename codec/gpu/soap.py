@@ -13,8 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from codec.fit.soap import BETA, EPSILON, Soap
-from codec.gpu import tile_side
-from codec.gpu.bases import turn
+from codec.gpu import bases, tile_side
 
 __all__ = ["FusedSoap", "fits"]
 
@@ -256,7 +255,7 @@ class FusedSoap:
             _, rows, columns = stack.shape
             for axis in stack.axes:
                 sides = tile_side(rows), tile_side(columns)
-                turn[(len(table),)](
+                bases.turn[(len(table),)](
                     table,
                     state["square"],
                     state[f"outer{axis}"],

@@ -13,8 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from codec.gpu import tile_side
-from codec.gpu.convolution import convolve, convolve_back, correlate, edges_back, error
+from codec.gpu import convolution, tile_side
 from codec.gpu.sums import Sums
 from codec.network.core import gain_of
 from formats.core import CoreConfig
@@ -249,7 +248,7 @@ class FusedSynthesis:
         grid = (triton.cdiv(pixels, SAMPLES),)
         for layer in range(config.residuals):
             name = f"residual{layer}"
-            convolve[grid](
+            convolution.convolve[grid](
                 self._samples[layer],
                 weights,
                 self._samples[layer + 1],
@@ -260,13 +259,13 @@ class FusedSynthesis:
             )
         back, other = self._back[0], self._back[-1]
         count = self.target.numel()
-        error[(triton.cdiv(count, 1024),)](
+        convolution.error[(triton.cdiv(count, 1024),)](
             self._samples[-1], self.target, back, sums.error, count, 1 / count, SIZE=1024
         )
         edges = triton.cdiv(2 * (self.width + self.height), PIXELS)
         for layer in reversed(range(config.residuals)):
             weight, bias = at[f"residual{layer}.weight"], at[f"residual{layer}.bias"]
-            correlate[(min(2 * PROGRAMS, blocks),)](
+            convolution.correlate[(min(2 * PROGRAMS, blocks),)](
                 self._samples[layer],
                 back,
                 sums.weights,
@@ -279,8 +278,8 @@ class FusedSynthesis:
                 SIZE=PIXELS,
                 PRECISION=BACKWARD,
             )
-            convolve_back[grid](back, weights, other, weight, **shape, PADDED=padded)
-            edges_back[(edges,)](
+            convolution.convolve_back[grid](back, weights, other, weight, **shape, PADDED=padded)
+            convolution.edges_back[(edges,)](
                 back, weights, other, weight, **(shape | {"SIZE": PIXELS}), PADDED=padded
             )
             back, other = other, back

@@ -1,4 +1,7 @@
-"""Suffixes of the names of pictures and videos: what a file is meant to be, not what it is."""
+"""Suffixes of the names of pictures and videos that are read: what a file is meant to be.
+
+What it is, its first bytes say (`codec/media/sniff.py`); writers have lists of their own.
+"""
 
 from __future__ import annotations
 
