@@ -111,7 +111,8 @@ class CoreLoss:
             softened: latents as the loss sees them.
             firmed, slopes: weights of the context, and the slopes of these by the real ones.
         """
-        seen = self.net.by_name() | self.firm.split(firmed)
+        own = self.net.by_name()
+        seen = own | self.firm.split(firmed)
         found, rate = self.evaluate(softened, exact=False, weights=seen)
         latents = torch.cat([d.flatten() for d in found.latents]).add_(rate.latents)
         weights = found.weights | rate.weights
@@ -119,7 +120,7 @@ class CoreLoss:
             weights[name].mul_(slope)
         if self.config.weight_price:
             price = self.config.weight_price * self.config.lam / self.net.pixels
-            for name, slope in self.price.gradient(self.net.by_name()).items():
+            for name, slope in self.price.gradient(own).items():
                 weights[name].add_(slope, alpha=price)
         return Terms(rate.bits, found.mse, latents, weights)
 

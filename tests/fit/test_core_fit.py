@@ -282,7 +282,7 @@ def test_the_first_picture_is_grey_and_its_latents_are_expected_to_be_zero(colou
     assert torch.equal(net.native(range(16), range(24)), torch.full((3, 16, 24), 0.5))
     rate = ContextRate(config, 16, 24, CPU)
     zeros = torch.zeros(config.latents(16, 24))
-    weights = {s.name: net.parameter(s.name).detach() for s in net.specs}
+    weights = net.by_name()
     quiet = float(rate(weights, zeros, gradient=False).bits)
     weights["context.level"].zero_()
     assert quiet < 2 < 1000 < float(rate(weights, zeros, gradient=False).bits)

@@ -47,7 +47,7 @@ def test_rows_that_the_format_refuses_get_smaller(
     first: float, hidden: float, out: float, prior: int
 ) -> None:
     net = fitted(first, hidden, out, prior)
-    weights = {spec.name: net.parameter(spec.name).detach().clone() for spec in net.specs}
+    weights = {name: value.clone() for name, value in net.by_name().items()}
     assert largest_share(weights) > 1
     allowed = within_limits(weights)
     # Exactly to the room that is left: the bounds are those of the format.

@@ -15,7 +15,7 @@ from codec.network.presets import core_network
 def test_gradients_are_those_of_the_bits() -> None:
     net = CoreCoordX(core_network(24, 32, 1e-3, 0), {"y": 24, "x": 32}, 4, seed=3)
     prior = prior_weights(net)
-    weights = {spec.name: net.parameter(spec.name).detach().clone() for spec in net.specs}
+    weights = {name: value.clone() for name, value in net.by_name().items()}
     assert set(prior) < set(weights)  # some tensors have a prior, some have none
     weights["output.bias"][:] = prior["output.bias"]  # costs nothing: no slope at zero
     found = WeightPrice(weights, prior).gradient(weights)
